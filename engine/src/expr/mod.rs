@@ -1,0 +1,271 @@
+//! Expressions: CEL, compiled once, with references found statically and false ones explained.
+
+mod convert;
+mod explain;
+mod refs;
+mod scope;
+
+pub use refs::{ROOTS, Reference};
+pub use scope::{Outside, Scope};
+
+use cel::{Context as CelContext, FunctionContext, IdedExpr, Value as CelValue, parser::Parser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+use std::{fmt, ops::Range, sync::Arc};
+
+/// The longest expression, in bytes.
+pub const MAX_LENGTH: usize = 1024;
+/// The most operators in one expression. The parser recurses: a sum of 2,000 terms overflows a 2 MiB stack.
+pub const MAX_OPERATORS: usize = 100;
+/// The largest list that `range` makes.
+const MAX_RANGE: i64 = 10_000;
+/// The stack on which expressions are compiled and evaluated, in bytes.
+const STACK: usize = 16 << 20;
+
+/// A compiled expression. Cheap to clone; two are equal if their texts are.
+#[derive(Clone)]
+pub struct Expr(Arc<Compiled>);
+
+struct Compiled {
+    text: String,
+    ast: IdedExpr,
+    references: Vec<Reference>,
+}
+
+/// What is wrong with an expression, or with its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExprError {
+    /// What is wrong.
+    pub message: String,
+    /// Where, in bytes of the expression's text.
+    pub range: Range<usize>,
+}
+
+impl Expr {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// It is too long, has too many operators, or is no CEL.
+    pub fn compile(text: &str) -> Result<Self, ExprError> {
+        let whole = 0..text.len();
+        if text.len() > MAX_LENGTH {
+            let message =
+                format!("the expression has {} bytes, at most {MAX_LENGTH} are allowed", text.len());
+            return Err(ExprError { message, range: whole });
+        }
+        let operators = count_operators(text);
+        if operators > MAX_OPERATORS {
+            let message =
+                format!("the expression has {operators} operators, at most {MAX_OPERATORS} are allowed");
+            return Err(ExprError { message, range: whole });
+        }
+        if text.trim().is_empty() {
+            return Err(ExprError { message: "the expression is empty".into(), range: whole });
+        }
+        let (ast, info) =
+            stacker::grow(STACK, || Parser::new().parse_with_source_info(text)).map_err(|errors| {
+                let first = errors.errors.first();
+                let range = first.map_or(whole, |error| at(text, error.pos));
+                let message = first.map_or("cannot be parsed".into(), |error| plain_syntax_error(&error.msg));
+                ExprError { message: format!("syntax error: {message}"), range }
+            })?;
+        let references = refs::references(&ast, &info, text);
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), ast, references })))
+    }
+
+    /// The text it was compiled from.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The names it uses, each with its place in the text.
+    #[must_use]
+    pub fn references(&self) -> &[Reference] {
+        &self.0.references
+    }
+
+    /// The ids of the steps it refers to, in the order of the text.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.0.references.iter().filter_map(Reference::step)
+    }
+
+    /// Whether it uses the name `root`, such as `out`.
+    #[must_use]
+    pub fn uses(&self, root: &str) -> bool {
+        self.0.references.iter().any(|reference| reference.path[0] == root)
+    }
+
+    /// Its value.
+    ///
+    /// # Errors
+    /// A name has no value, or an operation does not fit its operands.
+    pub fn eval(&self, scope: &Scope) -> Result<Value, ExprError> {
+        let whole = || 0..self.0.text.len();
+        stacker::grow(STACK, || {
+            let context = self.context(scope);
+            let value = context.resolve(&self.0.ast).map_err(|error| self.describe(&error))?;
+            convert::to_json(&value).map_err(|message| ExprError { message, range: whole() })
+        })
+    }
+
+    /// Its value, which must be true or false.
+    ///
+    /// # Errors
+    /// As [`Expr::eval`], or it is neither.
+    pub fn truth(&self, scope: &Scope) -> Result<bool, ExprError> {
+        match self.eval(scope)? {
+            Value::Bool(truth) => Ok(truth),
+            other => {
+                let message = format!("expected true or false, found {}", convert::kind_of(&other));
+                Err(ExprError { message, range: 0..self.0.text.len() })
+            }
+        }
+    }
+
+    /// The values behind it, a line each: ``out.status is "failed"``. Of `a && b` only what made it false.
+    #[must_use]
+    pub fn explain(&self, scope: &Scope) -> Vec<String> {
+        stacker::grow(STACK, || explain::operands(&self.0.ast, &self.context(scope)))
+    }
+
+    fn context(&self, scope: &Scope) -> CelContext<'static, 'static> {
+        let mut context = CelContext::default();
+        for (name, value) in scope.visible(&self.0.references) {
+            context.add_variable_from_value(name, convert::to_cel(&value));
+        }
+        add_functions(&mut context, scope);
+        context
+    }
+
+    fn describe(&self, error: &cel::ExecutionError) -> ExprError {
+        let whole = 0..self.0.text.len();
+        let message = match error {
+            cel::ExecutionError::NoSuchKey(key) => format!("no such key `{key}`"),
+            cel::ExecutionError::UndeclaredReference(name) => format!("unknown name `{name}`"),
+            cel::ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
+            cel::ExecutionError::IndexOutOfBounds(index) => {
+                format!("index {} is out of bounds", explain::show(index))
+            }
+            other => lower_first(&other.to_string()),
+        };
+        ExprError { message, range: whole }
+    }
+}
+
+/// Adds Shakedown's own functions. None has a clock, randomness or side effects.
+fn add_functions(context: &mut CelContext<'_, '_>, scope: &Scope) {
+    let outside = scope.outside();
+    let for_env = outside.clone();
+    let added = [
+        context.add_function("load", move |ftx: &FunctionContext, path: Arc<String>| {
+            let value = outside.load(&path).map_err(|message| ftx.error(message))?;
+            Ok::<_, cel::ExecutionError>(convert::to_cel(&value))
+        }),
+        context.add_function("env", move |ftx: &FunctionContext, name: Arc<String>| {
+            let value =
+                for_env.env(&name).ok_or_else(|| ftx.error(format!("the variable `{name}` is not set")))?;
+            Ok::<_, cel::ExecutionError>(CelValue::String(Arc::new(value)))
+        }),
+        context.add_function("basename", |path: Arc<String>| -> String {
+            path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+        }),
+        context.add_function("dirname", |path: Arc<String>| -> String {
+            match path.trim_end_matches('/').rsplit_once('/') {
+                Some(("", _)) => "/".to_owned(),
+                Some((folder, _)) => folder.to_owned(),
+                None => ".".to_owned(),
+            }
+        }),
+        context.add_function("range", |ftx: &FunctionContext, end: i64| {
+            if !(0..=MAX_RANGE).contains(&end) {
+                return Err(ftx.error(format!("expected a number from 0 to {MAX_RANGE}, found {end}")));
+            }
+            Ok(CelValue::List(Arc::new((0..end).map(CelValue::Int).collect())))
+        }),
+    ];
+    debug_assert!(added.iter().all(Result::is_ok), "a function of ours has the name of a standard one");
+}
+
+/// The names of all functions that an expression may call, for "did you mean".
+pub const FUNCTIONS: [&str; 5] = ["load", "env", "basename", "dirname", "range"];
+
+/// Counts operators outside of text literals; a run of operator characters is one.
+fn count_operators(text: &str) -> usize {
+    let mut count = 0;
+    let mut quote = None;
+    let mut in_operator = false;
+    let mut escaped = false;
+    for c in text.chars() {
+        if let Some(open) = quote {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                _ if c == open => quote = None,
+                _ => {}
+            }
+            continue;
+        }
+        match c {
+            '"' | '\'' => (quote, in_operator) = (Some(c), false),
+            '(' | '[' | '{' | '?' | '!' | '-' => (count, in_operator) = (count + 1, false),
+            '+' | '*' | '/' | '%' | '<' | '>' | '=' | '&' | '|' => {
+                count += usize::from(!in_operator);
+                in_operator = true;
+            }
+            _ => in_operator = false,
+        }
+    }
+    count
+}
+
+/// The place that the parser names, as bytes of the text.
+fn at(text: &str, (line, column): (isize, isize)) -> Range<usize> {
+    let line = usize::try_from(line).unwrap_or(1).max(1);
+    let column = usize::try_from(column).unwrap_or(0);
+    let before: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let rest = &text[before.min(text.len())..];
+    let start = before + rest.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum::<usize>();
+    let width = text[start.min(text.len())..].chars().next().map_or(0, char::len_utf8);
+    start.min(text.len())..(start + width).min(text.len())
+}
+
+/// The parser's own words, shortened: it lists every token it would have taken.
+fn plain_syntax_error(message: &str) -> String {
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message.split(" expecting ").next().unwrap_or(message);
+    lower_first(&message.replace("'<EOF>'", "the end of the expression"))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Expr({:?})", self.0.text)
+    }
+}
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
+impl Serialize for Expr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::compile(&text).map_err(|error| D::Error::custom(format!("`{text}`: {}", error.message)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Where a step acts: this machine or another. A step asks its host to run a command and never cares which.
+
+use crate::error::{ErrorClass, StepError};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use tokio::sync::watch;
+
+/// A future that can be sent between threads; what the object-safe traits here return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Tells a running step that it has to stop. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cancel(watch::Receiver<bool>);
+
+/// The other end of [`Cancel`].
+#[derive(Debug)]
+pub struct CancelSource(watch::Sender<bool>);
+
+impl CancelSource {
+    /// A source and the signal it raises.
+    #[must_use]
+    pub fn new() -> (Self, Cancel) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Cancel(receiver))
+    }
+
+    /// Raises the signal; raising it twice is the same as once.
+    pub fn cancel(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Cancel {
+    /// A signal that is never raised.
+    #[must_use]
+    pub fn never() -> Self {
+        let (source, cancel) = CancelSource::new();
+        drop(source);
+        cancel
+    }
+
+    /// Whether the signal has been raised.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Ends once the signal is raised, and never if it can no longer be.
+    pub async fn cancelled(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|raised| *raised).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What a command reads from its standard input.
+#[derive(Clone, Debug, Default)]
+pub enum Stdin {
+    /// Nothing: end of file at once.
+    #[default]
+    Null,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// The content of a file of this machine, streamed.
+    File(PathBuf),
+}
+
+/// A command for a host. The argv never passes through a shell of ours.
+#[derive(Clone, Debug, Default)]
+pub struct Exec {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Variables added to the environment.
+    pub env: BTreeMap<String, String>,
+    /// The working directory; without one the host's default.
+    pub dir: Option<String>,
+    /// What it reads.
+    pub stdin: Stdin,
+    /// How many bytes of each of stdout and stderr are kept; the rest is read, counted and dropped.
+    /// 0 means [`Exec::KEEP`].
+    pub keep: usize,
+}
+
+impl Exec {
+    /// Bytes of each output stream that are kept unless a step asks for more: 256 KiB.
+    pub const KEEP: usize = 256 * 1024;
+
+    /// A command with these arguments and defaults for all else.
+    #[must_use]
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// With this standard input.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Keeping up to `bytes` of each output stream.
+    #[must_use]
+    pub fn keep(mut self, bytes: usize) -> Self {
+        self.keep = bytes;
+        self
+    }
+}
+
+/// How a command ended and what it wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The exit status, or none if a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The kept bytes of stdout.
+    pub stdout: Vec<u8>,
+    /// The kept bytes of stderr.
+    pub stderr: Vec<u8>,
+    /// How many bytes stdout had in all.
+    pub stdout_bytes: u64,
+    /// How many bytes stderr had in all.
+    pub stderr_bytes: u64,
+}
+
+impl Output {
+    /// Whether it ended with status 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// stdout as text; bytes that are no UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// stderr as text; bytes that are no UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// This output if the command succeeded, else an error of class `exit` with the last lines of stderr.
+    ///
+    /// # Errors
+    /// The command ended with a status other than 0, or by a signal.
+    pub fn require_success(self, what: &str) -> Result<Self, StepError> {
+        if self.success() {
+            return Ok(self);
+        }
+        let how = match (self.code, self.signal) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "an unknown status".to_owned(),
+        };
+        let stderr = self.stderr_text();
+        let mut error = StepError::new(ErrorClass::Exit, format!("`{what}` ended with {how}"));
+        let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+        error.details =
+            lines[lines.len().saturating_sub(10)..].iter().map(|line| (*line).to_owned()).collect();
+        Err(error)
+    }
+}
+
+/// A machine on which steps act.
+pub trait Host: Send + Sync {
+    /// The name that the playbook gives it, `local` for this machine.
+    fn name(&self) -> &str;
+
+    /// Whether this is the machine that the engine runs on.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Runs a command to its end. When `cancel` is raised, or the future is dropped, the whole process tree is
+    /// ended; after `cancel` the answer comes only when it is gone, as an error of class `cancelled`.
+    fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>>;
+
+    /// Ends the connection and removes what belongs to it.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// How to reach a host, as the playbook's `hosts` says.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HostSpec {
+    /// The name in the playbook.
+    pub name: String,
+    /// The ssh destination: an alias of `ssh_config`, `user@host`, or `ssh://user@host:port`.
+    pub ssh: String,
+    /// An explicit `known_hosts` file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<String>,
+    /// An explicit `ssh_config` file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// An explicit private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+}
+
+/// Opens connections to hosts; one per host and run, shared by all steps.
+pub trait Connector: Send + Sync {
+    /// The host behind `spec`, connected.
+    fn connect<'a>(&'a self, spec: &'a HostSpec) -> BoxFuture<'a, Result<Arc<dyn Host>, StepError>>;
+}

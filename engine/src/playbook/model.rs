@@ -1,0 +1,279 @@
+//! A playbook that has been read and found valid. Nothing here is evaluated yet.
+
+use crate::{
+    diagnostic::{Source, Span},
+    event::Phase,
+    expr::Expr,
+    quantity::Millis,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A valid playbook.
+#[derive(Clone, Debug)]
+pub struct Playbook {
+    /// The text it was read from.
+    pub source: Arc<Source>,
+    /// Its name.
+    pub name: String,
+    /// What it proves, in a sentence.
+    pub description: String,
+    /// The caller's contract, in the order of the file.
+    pub params: Vec<Param>,
+    /// Derived once before the plan, in an order in which each can be evaluated.
+    pub vars: Vec<Var>,
+    /// The hosts, in the order of the file.
+    pub hosts: Vec<HostDef>,
+    /// How many local steps may work at once; the number of cores if not given.
+    pub max_parallel: Option<usize>,
+    /// All steps, phase by phase, in the order of the file.
+    pub steps: Vec<StepDef>,
+}
+
+/// A parameter of a playbook.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: ParamType,
+    /// Its default; without one the caller must give a value.
+    pub default: Option<Value>,
+    /// What it is for.
+    pub description: String,
+    /// The allowed values, if they are few.
+    pub choices: Option<Vec<Value>>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// The type of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamType {
+    /// Any text.
+    String,
+    /// A whole number.
+    Int,
+    /// A number.
+    Number,
+    /// True or false.
+    Bool,
+    /// A size such as `10MB`; a whole number of bytes in expressions.
+    Bytes,
+    /// A duration such as `12m`; text in expressions, fit for every key that takes a duration.
+    Duration,
+    /// A path; relative to the working directory, absolute in expressions.
+    Path,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+}
+
+/// A derived value.
+#[derive(Clone, Debug)]
+pub struct Var {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Template,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// A host that steps can name with `on`.
+#[derive(Clone, Debug)]
+pub struct HostDef {
+    /// Its name.
+    pub name: String,
+    /// `ssh`: the destination.
+    pub ssh: Template,
+    /// `known_hosts`: an explicit file.
+    pub known_hosts: Option<Template>,
+    /// `config`: an explicit `ssh_config`.
+    pub config: Option<Template>,
+    /// `identity`: an explicit private key.
+    pub identity: Option<Template>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// A step as it is written.
+#[derive(Clone, Debug)]
+pub struct StepDef {
+    /// Its id, unique in the playbook.
+    pub id: String,
+    /// The phase it stands in.
+    pub phase: Phase,
+    /// `name`: what people call it.
+    pub name: Option<String>,
+    /// `needs`, with places.
+    pub needs: Vec<(String, Span)>,
+    /// `when`.
+    pub when: Option<Expr>,
+    /// `foreach` and `as`.
+    pub foreach: Option<Foreach>,
+    /// `timeout`, for one attempt.
+    pub timeout: Option<Template>,
+    /// `retry`.
+    pub retry: Option<RetryDef>,
+    /// `expect`.
+    pub expect: Option<Expr>,
+    /// `undo`.
+    pub undo: Option<Body>,
+    /// `keep`.
+    pub keep: Keep,
+    /// `continue_on_error`.
+    pub continue_on_error: bool,
+    /// `lock`.
+    pub lock: Option<Template>,
+    /// `hint`.
+    pub hint: Option<Template>,
+    /// The step type with its parameters, and `on`.
+    pub body: Body,
+    /// Where its id stands.
+    pub span: Span,
+}
+
+/// A step type with its parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Body {
+    /// The step type.
+    pub kind: String,
+    /// Its parameters, a map.
+    pub params: Template,
+    /// `on`: the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Template>,
+}
+
+/// `foreach` and `as`.
+#[derive(Clone, Debug)]
+pub struct Foreach {
+    /// The list or map; known when planning.
+    pub items: Template,
+    /// A name of its own for `each.value`.
+    pub alias: Option<String>,
+}
+
+/// `retry`. Numbers and durations may be expressions.
+#[derive(Clone, Debug)]
+pub struct RetryDef {
+    /// How many attempts in all.
+    pub attempts: Template,
+    /// How long to wait before the second.
+    pub delay: Option<Template>,
+    /// What the delay is multiplied with each time.
+    pub backoff: Option<Template>,
+    /// The longest delay.
+    pub max_delay: Option<Template>,
+    /// The share of the delay, 0 to 1, by which it may vary.
+    pub jitter: Option<Template>,
+    /// The error classes that are worth another attempt; all if empty.
+    pub on: Vec<crate::error::ErrorClass>,
+}
+
+/// How long an effect lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// For the run only, like a test fixture.
+    #[default]
+    Never,
+    /// It stays if the run failed.
+    OnFailure,
+    /// It stays if the run passed.
+    OnSuccess,
+    /// It stays.
+    Always,
+}
+
+/// When a step is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// How many attempts in all, at least 1.
+    pub attempts: u32,
+    /// How long to wait before the second.
+    pub delay: Millis,
+    /// What the delay is multiplied with each time.
+    pub backoff: f64,
+    /// The longest delay.
+    pub max_delay: Millis,
+    /// The share of the delay, 0 to 1, by which it may vary.
+    pub jitter: f64,
+    /// The error classes that are worth another attempt; all if empty.
+    pub on: Vec<crate::error::ErrorClass>,
+}
+
+impl Default for RetryPolicy {
+    /// One attempt; with more, one second that doubles up to one minute, varied by a tenth.
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            delay: Millis(1_000),
+            backoff: 2.0,
+            max_delay: Millis(60_000),
+            jitter: 0.1,
+            on: Vec::new(),
+        }
+    }
+}
+
+/// A value in which expressions may stand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// A value without expressions.
+    Literal(Value),
+    /// One `${{ … }}` and nothing else: it keeps its type.
+    Expr(Expr),
+    /// Text with `${{ … }}` inside: becomes text.
+    Text(Vec<Part>),
+    /// A list with expressions somewhere below.
+    List(Vec<Template>),
+    /// A map with expressions somewhere below, in the order of the file.
+    Map(Vec<(String, Template)>),
+    /// A bare condition such as `succeed_when`: handed to the step as text, evaluated by it.
+    Condition(Expr),
+}
+
+/// A piece of a [`Template::Text`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Text as it stands.
+    Text(String),
+    /// The value of an expression; text, number or truth value.
+    Expr(Expr),
+}
+
+impl Template {
+    /// Calls `found` with every expression below, conditions too.
+    pub fn for_each_expr<'a>(&'a self, found: &mut dyn FnMut(&'a Expr)) {
+        match self {
+            Self::Literal(_) => {}
+            Self::Expr(expr) | Self::Condition(expr) => found(expr),
+            Self::Text(parts) => {
+                for part in parts {
+                    if let Part::Expr(expr) = part {
+                        found(expr);
+                    }
+                }
+            }
+            Self::List(items) => items.iter().for_each(|item| item.for_each_expr(found)),
+            Self::Map(entries) => entries.iter().for_each(|(_, value)| value.for_each_expr(found)),
+        }
+    }
+}
+
+impl Body {
+    /// Calls `found` with every expression of the parameters and of `on`.
+    pub fn for_each_expr<'a>(&'a self, found: &mut dyn FnMut(&'a Expr)) {
+        self.params.for_each_expr(found);
+        if let Some(on) = &self.on {
+            on.for_each_expr(found);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a step is handed when it runs: its host, the services of the run, a way to report progress.
+
+use crate::{
+    error::{ErrorClass, StepError},
+    event::{Progress, ProgressSink},
+    expr::{Expr, Scope},
+    host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
+    registry::Registry,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
+use tokio::sync::Mutex;
+
+/// What is known of the run itself; `run` in expressions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// The run's id: 26 characters, sortable by time.
+    pub id: String,
+    /// When it was planned, local time, as `20250123_101500`.
+    pub stamp: String,
+    /// When it was planned, RFC 3339 with offset.
+    pub started_at: String,
+    /// The name of this machine.
+    pub host: String,
+    /// The user that runs it.
+    pub user: String,
+    /// The working directory, absolute.
+    pub dir: String,
+    /// The running program, absolute; the quickstart starts its stand-in daemon by it.
+    pub exe: String,
+}
+
+/// What all steps of a run share.
+pub struct Services {
+    /// The step types.
+    pub registry: Registry,
+    /// This machine.
+    pub local: Arc<dyn Host>,
+    /// Opens connections to other hosts.
+    pub connector: Arc<dyn Connector>,
+    /// The hosts that the playbook names.
+    pub hosts: BTreeMap<String, HostSpec>,
+    /// Connections that are open, by the host's name.
+    pub open: Mutex<BTreeMap<String, Arc<dyn Host>>>,
+    /// The run.
+    pub run: RunInfo,
+    /// A private folder (mode 0700) of the run for sockets, logs and the like; removed at its end.
+    pub scratch: PathBuf,
+    /// Things that live from one step of the run to its end, such as background processes, by step.
+    pub resident: Mutex<BTreeMap<String, Box<dyn std::any::Any + Send>>>,
+}
+
+impl Services {
+    /// The host of that name, connected once per run; without a name this machine.
+    ///
+    /// # Errors
+    /// The name is unknown or the host does not answer.
+    pub async fn host(&self, name: Option<&str>) -> Result<Arc<dyn Host>, StepError> {
+        let Some(name) = name.filter(|name| *name != "local") else { return Ok(self.local.clone()) };
+        let spec = self.hosts.get(name).ok_or_else(|| {
+            let known = self.hosts.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            StepError::new(ErrorClass::Invalid, format!("unknown host `{name}`"))
+                .hint(format!("the playbook's `hosts` are: {known}"))
+        })?;
+        let mut open = self.open.lock().await;
+        if let Some(host) = open.get(name) {
+            return Ok(host.clone());
+        }
+        let host = self.connector.connect(spec).await?;
+        open.insert(name.to_owned(), host.clone());
+        Ok(host)
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        for (_, host) in std::mem::take(&mut *self.open.lock().await) {
+            host.close().await;
+        }
+    }
+}
+
+/// What one attempt of a step is handed.
+#[derive(Clone)]
+pub struct Context {
+    /// What all steps share.
+    pub services: Arc<Services>,
+    /// The step's id, with the index of a `foreach` such as `media[2]`.
+    pub step: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The host that `on` names, else this machine.
+    pub host: Arc<dyn Host>,
+    /// Raised when the step has to stop.
+    pub cancel: Cancel,
+    /// The values that the step's own conditions may use.
+    pub scope: Arc<Scope>,
+    /// Takes progress; may drop it.
+    pub progress: ProgressSink,
+}
+
+impl Context {
+    /// Runs a command on the step's host.
+    ///
+    /// # Errors
+    /// It cannot be started, the connection broke, or the step was cancelled. A status other than 0 is no error.
+    pub async fn exec(&self, exec: Exec) -> Result<Output, StepError> {
+        self.host.exec(exec, &self.cancel).await
+    }
+
+    /// Tells what the step sees now, for a person who watches: lossy, never journaled.
+    pub fn sees(&self, now: impl Into<String>) {
+        self.progress.send(&self.step, Progress::Sees(now.into()));
+    }
+
+    /// Tells how many of how many bytes are done.
+    pub fn bytes(&self, done: u64, total: u64) {
+        self.progress.send(&self.step, Progress::Bytes { done, total });
+    }
+
+    /// Runs a nested, read-only step and gives its output.
+    ///
+    /// # Errors
+    /// As that step type does.
+    pub fn run_nested<'a>(&'a self, nested: &'a Nested) -> BoxFuture<'a, Result<Value, StepError>> {
+        Box::pin(async move {
+            let step = self.services.registry.get(&nested.kind).ok_or_else(|| {
+                StepError::internal(format!("no step type `{}` for a nested step", nested.kind))
+            })?;
+            let mut cx = self.clone();
+            if let Some(on) = &nested.on {
+                cx.host = self.services.host(Some(on)).await?;
+            }
+            let intent = step.intend(&cx, &nested.params).await?;
+            step.run(&cx, &nested.params, &intent).await
+        })
+    }
+
+    /// Evaluates a condition of this step's parameters over the run's values and `extra` names.
+    ///
+    /// # Errors
+    /// It cannot be evaluated, or is neither true nor false.
+    pub fn holds(&self, condition: &Condition, extra: &Map<String, Value>) -> Result<bool, StepError> {
+        let scope = self.scope.with(extra);
+        let fail = |message: String| StepError::new(ErrorClass::Invalid, message);
+        let expr =
+            Expr::compile(&condition.0).map_err(|e| fail(format!("`{}`: {}", condition.0, e.message)))?;
+        match expr.eval(&scope).map_err(|e| fail(format!("`{}`: {}", condition.0, e.message)))? {
+            Value::Bool(truth) => Ok(truth),
+            other => Err(fail(format!("`{}` is `{other}`, expected true or false", condition.0))),
+        }
+    }
+
+    /// The values behind a condition, a line each, such as `out.row.status is "failed"`.
+    #[must_use]
+    pub fn explain(&self, condition: &Condition, extra: &Map<String, Value>) -> Vec<String> {
+        Expr::compile(&condition.0).map(|expr| expr.explain(&self.scope.with(extra))).unwrap_or_default()
+    }
+}
+
+/// A bare CEL expression among a step's parameters, such as `succeed_when`. The engine checks it while reading
+/// and finds its references.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition(pub String);
+
+impl JsonSchema for Condition {
+    fn schema_name() -> Cow<'static, str> {
+        "Condition".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "boolean"], "format": "condition" })
+    }
+}
+
+/// A read-only step inside another's parameters, such as `wait.until`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Nested {
+    /// The step type.
+    pub kind: String,
+    /// Its rendered parameters.
+    pub params: Value,
+    /// The host to ask, if not the step's own.
+    pub on: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Nested {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let mut map = Map::deserialize(deserializer)?;
+        let on = match map.shift_remove("on") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(on)) => Some(on),
+            Some(other) => {
+                return Err(D::Error::custom(format!("expected the name of a host, found `{other}`")));
+            }
+        };
+        let mut rest = map.into_iter();
+        match (rest.next(), rest.next()) {
+            (Some((kind, params)), None) => Ok(Self { kind, params, on }),
+            _ => Err(D::Error::custom("expected exactly one step type")),
+        }
+    }
+}
+
+impl JsonSchema for Nested {
+    fn schema_name() -> Cow<'static, str> {
+        "NestedStep".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "format": "step" })
+    }
+}

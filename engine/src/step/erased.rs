@@ -1,0 +1,164 @@
+//! Step types behind one object-safe face, so that the engine can keep them in a list.
+
+use super::{Context, Description, Docs, ParamsView, Presence, Probe, Step, Undone};
+use crate::{
+    error::{ErrorClass, StepError},
+    host::BoxFuture,
+};
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A step type whose parameters, intent and output are JSON. [`Erased`] makes one of any [`Step`].
+pub trait DynStep: Send + Sync {
+    /// See [`Step::KIND`].
+    fn kind(&self) -> &'static str;
+    /// See [`Step::docs`].
+    fn docs(&self) -> Docs;
+    /// The JSON Schema of the parameters, with all definitions inlined.
+    fn params_schema(&self) -> Value;
+    /// The JSON Schema of the output, with all definitions inlined.
+    fn output_schema(&self) -> Value;
+    /// See [`Step::describe`].
+    fn describe(&self, view: &ParamsView<'_>) -> Description;
+    /// See [`Step::check`].
+    fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)>;
+    /// Whether fully known parameters have the right types.
+    ///
+    /// # Errors
+    /// They do not; class `invalid`.
+    fn accepts(&self, params: &Value) -> Result<(), StepError>;
+    /// See [`Step::probe`].
+    fn probe<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Probe, StepError>>;
+    /// See [`Step::intend`].
+    fn intend<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Value, StepError>>;
+    /// See [`Step::run`].
+    fn run<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+    ) -> BoxFuture<'a, Result<Value, StepError>>;
+    /// See [`Step::summary`].
+    fn summary(&self, output: &Value) -> String;
+    /// See [`Step::undo`].
+    fn undo<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+        output: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<Undone, StepError>>;
+    /// See [`Step::presence`].
+    fn presence<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+        output: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<Presence, StepError>>;
+}
+
+/// A [`Step`] as a [`DynStep`].
+pub struct Erased<S>(pub S);
+
+fn typed<T: DeserializeOwned>(what: &str, kind: &str, value: &Value) -> Result<T, StepError> {
+    T::deserialize(value)
+        .map_err(|error| StepError::new(ErrorClass::Invalid, format!("{what} of `{kind}`: {error}")))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Value, StepError> {
+    serde_json::to_value(value).map_err(|error| StepError::internal(error.to_string()))
+}
+
+fn inlined(schema: impl FnOnce(&mut SchemaGenerator) -> Schema) -> Value {
+    let mut settings = SchemaSettings::draft07();
+    settings.inline_subschemas = true;
+    settings.meta_schema = None;
+    schema(&mut settings.into_generator()).to_value()
+}
+
+impl<S: Step> DynStep for Erased<S> {
+    fn kind(&self) -> &'static str {
+        S::KIND
+    }
+
+    fn docs(&self) -> Docs {
+        self.0.docs()
+    }
+
+    fn params_schema(&self) -> Value {
+        inlined(|generator| generator.root_schema_for::<S::Params>())
+    }
+
+    fn output_schema(&self) -> Value {
+        inlined(|generator| generator.root_schema_for::<S::Output>())
+    }
+
+    fn describe(&self, view: &ParamsView<'_>) -> Description {
+        self.0.describe(view)
+    }
+
+    fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
+        self.0.check(view)
+    }
+
+    fn accepts(&self, params: &Value) -> Result<(), StepError> {
+        typed::<S::Params>("the parameters", S::KIND, params).map(|_| ())
+    }
+
+    fn probe<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Probe, StepError>> {
+        Box::pin(async move { self.0.probe(cx, &typed("the parameters", S::KIND, params)?).await })
+    }
+
+    fn intend<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Value, StepError>> {
+        Box::pin(async move { json(&self.0.intend(cx, &typed("the parameters", S::KIND, params)?).await?) })
+    }
+
+    fn run<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+    ) -> BoxFuture<'a, Result<Value, StepError>> {
+        Box::pin(async move {
+            let params = typed("the parameters", S::KIND, params)?;
+            let intent = typed("the intent", S::KIND, intent)?;
+            json(&self.0.run(cx, &params, &intent).await?)
+        })
+    }
+
+    fn summary(&self, output: &Value) -> String {
+        typed("the output", S::KIND, output).map(|output| self.0.summary(&output)).unwrap_or_default()
+    }
+
+    fn undo<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+        output: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<Undone, StepError>> {
+        Box::pin(async move {
+            let params = typed("the parameters", S::KIND, params)?;
+            let intent = typed("the intent", S::KIND, intent)?;
+            let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
+            self.0.undo(cx, &params, &intent, output.as_ref()).await
+        })
+    }
+
+    fn presence<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+        output: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<Presence, StepError>> {
+        Box::pin(async move {
+            let params = typed("the parameters", S::KIND, params)?;
+            let intent = typed("the intent", S::KIND, intent)?;
+            let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
+            self.0.presence(cx, &params, &intent, output.as_ref()).await
+        })
+    }
+}
