@@ -1,0 +1,257 @@
+//! The loop over a real database and a local target, with each fault.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::Daemon;
+use crate::args::Args;
+use crate::log::testing::{memory, text};
+use crate::stop::Stop;
+
+const NAME: &str = "20250123_101500_smoketest_1.txt";
+const SUM: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+struct EdgeBox {
+    dir: TempDir,
+    lines: Arc<Mutex<Vec<u8>>>,
+    log: crate::log::Log,
+    stop: Stop,
+}
+
+impl EdgeBox {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (log, lines) = memory();
+        let it = Self { dir, lines, log, stop: Stop::default() };
+        it.configure(serde_json::json!({ "delete_after_sync": false, "max_retry_attempts": 2 }));
+        it
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, sync_settings: serde_json::Value) {
+        let config = serde_json::json!({
+            "nas_settings": { "host": "local", "base_path": self.path("nas") },
+            "local_settings": { "media_path": self.path("media") },
+            "database": { "path": self.path("media_status.db"), "busy_timeout_ms": 1000 },
+            "sync_settings": sync_settings,
+        });
+        std::fs::write(self.path("config.json"), config.to_string()).expect("write");
+    }
+
+    fn faults(&self, json: &str) {
+        std::fs::write(self.path("faults.json"), json).expect("write");
+    }
+
+    fn start(&self, once: bool) -> Result<Daemon, String> {
+        let args = Args {
+            config: self.path("config.json"),
+            once,
+            interval: Some(Duration::from_millis(10)),
+            init_db: true,
+            ready_file: Some(self.path("ready")),
+            local_only: false,
+            faults: Some(self.path("faults.json")),
+        };
+        Daemon::start(args, self.log.clone(), self.stop.clone())
+    }
+
+    /// Starts, adds a file with its row, and syncs once.
+    fn sync_one(&self) {
+        let mut daemon = self.start(true).expect("start");
+        self.add(NAME, SUM);
+        daemon.run().expect("sync");
+    }
+
+    fn add(&self, name: &str, sum: &str) {
+        let path = self.path("media").join(name);
+        std::fs::write(&path, "hello").expect("write");
+        let sql = "INSERT INTO media_transfer_status (file_path, file_name, file_hash, download_status)
+                   VALUES (?1, ?2, ?3, 'completed')";
+        self.database().execute(sql, [path.to_str().expect("UTF-8"), name, sum]).expect("insert");
+    }
+
+    fn database(&self) -> Connection {
+        let connection = Connection::open(self.path("media_status.db")).expect("open");
+        connection.busy_timeout(Duration::from_secs(10)).expect("busy timeout");
+        connection
+    }
+
+    fn status(&self) -> String {
+        let sql = "SELECT transfer_status FROM media_transfer_status";
+        self.database().query_row(sql, [], |row| row.get(0)).expect("row")
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.path("nas/2025/01/23").join(NAME)
+    }
+
+    fn said(&self) -> String {
+        text(&self.lines)
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < limit, "never: {what}; the daemon said:\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_ready_file_is_sent_and_its_row_completed() {
+    let it = EdgeBox::new();
+    it.sync_one();
+    assert_eq!(it.status(), "completed");
+    assert_eq!(std::fs::read_to_string(it.copy()).expect("copy"), "hello");
+    let times: bool = it
+        .database()
+        .query_row(
+            "SELECT transfer_start_time IS NOT NULL AND transfer_end_time IS NOT NULL
+               AND last_error_message IS NULL FROM media_transfer_status",
+            [],
+            |row| row.get(0),
+        )
+        .expect("row");
+    assert!(times);
+    assert!(it.said().contains(&format!(" INFO sent {NAME}")), "{}", it.said());
+}
+
+#[test]
+fn a_wrong_sum_fails_the_row_and_leaves_no_copy() {
+    let it = EdgeBox::new();
+    let mut daemon = it.start(true).expect("start");
+    it.add(NAME, &SUM.replace('2', "3"));
+    daemon.run().expect("sync");
+    assert_eq!(it.status(), "failed");
+    assert_eq!(std::fs::read_dir(it.path("nas/2025/01/23")).expect("folder").count(), 0);
+}
+
+#[test]
+fn a_file_that_is_gone_fails_the_row_after_its_tries() {
+    let it = EdgeBox::new();
+    let mut daemon = it.start(true).expect("start");
+    it.add(NAME, SUM);
+    std::fs::remove_file(it.path("media").join(NAME)).expect("remove");
+    daemon.run().expect("sync");
+    let (count, message): (u32, String) = it
+        .database()
+        .query_row("SELECT transfer_retry_count, last_error_message FROM media_transfer_status", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("row");
+    assert_eq!(count, 2);
+    assert!(message.contains("No such file"), "{message}");
+}
+
+#[test]
+fn sent_files_go_after_the_delay_if_the_copy_is_intact() {
+    let it = EdgeBox::new();
+    it.configure(serde_json::json!({ "safe_delete_delay_minutes": 0 }));
+    it.sync_one();
+    assert!(!it.path("media").join(NAME).exists(), "{}", it.said());
+    assert!(it.copy().exists());
+
+    let it = EdgeBox::new();
+    it.configure(serde_json::json!({ "safe_delete_delay_minutes": 30 }));
+    it.sync_one();
+    assert!(it.path("media").join(NAME).exists());
+    std::fs::write(it.copy(), "hullo").expect("write");
+    it.configure(serde_json::json!({ "safe_delete_delay_minutes": 0 }));
+    it.start(true).expect("start").run().expect("sync");
+    assert!(it.path("media").join(NAME).exists(), "{}", it.said());
+}
+
+#[test]
+fn crash_at_start_ends_at_once() {
+    let it = EdgeBox::new();
+    it.faults(r#"{"crash_at_start": true}"#);
+    assert!(it.start(false).is_err());
+    assert!(!it.path("media_status.db").exists());
+    assert!(!it.path("ready").exists());
+}
+
+#[test]
+fn fail_transfer_fails_the_row_with_its_message() {
+    let it = EdgeBox::new();
+    it.faults(r#"{"fail_transfer": "rsync: connection unexpectedly closed"}"#);
+    it.sync_one();
+    assert_eq!(it.status(), "failed");
+    let sql = "SELECT last_error_message FROM media_transfer_status";
+    let message: String = it.database().query_row(sql, [], |row| row.get(0)).expect("row");
+    assert_eq!(message, "rsync: connection unexpectedly closed");
+    assert!(!it.copy().exists());
+}
+
+#[test]
+fn checksum_mismatch_leaves_the_row_at_downloading_with_the_cause_only_in_the_log() {
+    let it = EdgeBox::new();
+    it.faults(r#"{"checksum_mismatch": true}"#);
+    it.sync_one();
+    it.start(true).expect("start").run().expect("sync again");
+    assert_eq!(it.status(), "downloading");
+    let said = it.said();
+    let line = said.lines().find(|line| line.contains("checksum mismatch")).expect("a line");
+    assert!(line.contains(" ERROR ") && line.contains(NAME) && line.contains(SUM), "{line}");
+    assert_eq!(said.matches("checksum mismatch").count(), 1, "{said}");
+}
+
+#[test]
+fn hang_takes_no_rows_until_it_ends() {
+    let it = EdgeBox::new();
+    it.faults(r#"{"hang": true}"#);
+    it.sync_one();
+    assert_eq!(it.status(), "pending");
+    it.faults("{}");
+    it.start(true).expect("start").run().expect("sync");
+    assert_eq!(it.status(), "completed");
+}
+
+#[test]
+fn asked_to_end_within_a_slow_transfer_it_gives_the_row_back() {
+    let it = EdgeBox::new();
+    it.faults(r#"{"slow_ms": 3600000}"#);
+    let mut daemon = it.start(false).expect("start");
+    it.add(NAME, SUM);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(move || daemon.run());
+        it.until("downloading", || it.status() == "downloading");
+        assert!(it.path("ready").exists());
+        let asked = Instant::now();
+        it.stop.ask();
+        running.join().expect("no panic").expect("ends well");
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    });
+    assert_eq!(it.status(), "pending");
+    assert!(!it.path("ready").exists());
+}
+
+#[test]
+fn ignore_sigterm_goes_on_until_the_fault_is_gone() {
+    let it = EdgeBox::new();
+    it.faults(r#"{"ignore_sigterm": true}"#);
+    let mut daemon = it.start(false).expect("start");
+    std::thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            // The fault holds from the first sync on; the wish to end comes after it.
+            daemon.run()
+        });
+        it.add(NAME, SUM);
+        it.until("completed", || it.status() == "completed");
+        it.stop.ask();
+        it.add("20250123_101501_smoketest_2.txt", SUM);
+        let sql = "SELECT count(*) FROM media_transfer_status WHERE transfer_status = 'completed'";
+        it.until("both completed", || it.database().query_row(sql, [], |row| row.get(0)) == Ok(2));
+        assert!(!running.is_finished());
+        it.faults("{}");
+        running.join().expect("no panic").expect("ends well");
+    });
+}
