@@ -5,6 +5,7 @@ mod explain;
 mod refs;
 mod scope;
 
+pub(crate) use convert::kind_of;
 pub use refs::{ROOTS, Reference};
 pub use scope::{Outside, Scope};
 

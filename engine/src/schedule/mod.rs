@@ -1,1 +1,232 @@
-//! x
+//! The pure scheduler: the only place that decides what runs next. No clock, no randomness, no I/O; the same
+//! history always gives the same state, so resuming a run is replaying it.
+
+mod delay;
+mod next;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use delay::{delay_before, longest_delay};
+pub use state::{IllegalTransition, StepState, UndoState};
+
+use crate::{
+    error::ErrorClass,
+    event::{Decision, Leftovers, Phase, StepId, Verdict},
+    plan::Plan,
+    playbook::{Keep, RetryPolicy},
+};
+
+/// What the scheduler must know of a step.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The phase it stands in.
+    pub phase: Phase,
+    /// Steps of its phase that come before.
+    pub needs: Vec<StepId>,
+    /// Whether it changes something.
+    pub effect: bool,
+    /// Whether that is undone before the run ends.
+    pub undone: bool,
+    /// How long its effect lasts.
+    pub keep: Keep,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
+    /// Whether its failure is tolerated.
+    pub continue_on_error: bool,
+    /// Whether it mostly waits.
+    pub waits: bool,
+}
+
+/// How much may go on at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Steps that work.
+    pub working: usize,
+    /// Steps that wait, and prechecks.
+    pub waiting: usize,
+}
+
+/// Something the executor has to do. What comes of it goes back as an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Record that this phase begins.
+    StartPhase(Phase),
+    /// Start an attempt after a delay.
+    Run {
+        /// Which step.
+        step: StepId,
+        /// 1 for the first.
+        attempt: u32,
+        /// How long to wait before, in milliseconds.
+        delay_ms: u64,
+    },
+    /// Ask what to do about failed prechecks.
+    AskPrecheck,
+    /// Stop all steps that run.
+    StopRunning,
+    /// Record that an effect stays.
+    Keep(StepId),
+    /// Take back an effect.
+    Undo(StepId),
+    /// Look for what is left.
+    CheckLeftovers,
+    /// Record the verdict and end.
+    Finish(Verdict),
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not started.
+    New,
+    /// Started; this phase is next.
+    Between(Next),
+    /// In a phase.
+    In(Phase),
+    /// Failed prechecks wait for an answer.
+    Asking,
+    /// Taking back effects.
+    Undoing,
+    /// Nothing but the leftovers check and the verdict is missing.
+    Checking,
+    /// Checked.
+    Checked,
+    /// Over.
+    Over,
+}
+
+/// What comes after a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Phase(Phase),
+    Undo,
+    Check,
+}
+
+/// The state of a run, folded from its events.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    nodes: Vec<Node>,
+    limits: Limits,
+    /// Varies the delays of different runs; part of the plan, so that replay gives the same.
+    seed: u64,
+    stage: Stage,
+    steps: Vec<state::StepRecord>,
+    /// The first failure that decides the verdict.
+    failure: Option<ErrorClass>,
+    signal: Option<i32>,
+    decision: Option<Decision>,
+    leftovers: Option<Leftovers>,
+    /// Commands given out whose event has not come back. Not part of the history.
+    phase_issued: bool,
+    asked: bool,
+    stop_issued: bool,
+    undo_given_out: Vec<bool>,
+}
+
+impl Scheduler {
+    /// The scheduler of a plan.
+    #[must_use]
+    pub fn for_plan(plan: &Plan) -> Self {
+        let nodes = plan
+            .steps
+            .iter()
+            .map(|step| Node {
+                phase: step.phase,
+                needs: step.needs.clone(),
+                effect: step.is_effect(),
+                undone: step.is_undone(),
+                keep: step.keep,
+                retry: step.retry.clone(),
+                continue_on_error: step.continue_on_error,
+                waits: step.description.waits,
+            })
+            .collect();
+        let seed = delay::hash(plan.run.id.as_bytes());
+        Self::new(nodes, Limits { working: plan.max_parallel, waiting: 64 }, seed)
+    }
+
+    /// A scheduler of these steps.
+    #[must_use]
+    pub fn new(nodes: Vec<Node>, limits: Limits, seed: u64) -> Self {
+        let steps = vec![state::StepRecord::default(); nodes.len()];
+        let undo_given_out = vec![false; nodes.len()];
+        Self {
+            nodes,
+            limits,
+            seed,
+            stage: Stage::New,
+            steps,
+            failure: None,
+            signal: None,
+            decision: None,
+            leftovers: None,
+            phase_issued: false,
+            asked: false,
+            stop_issued: false,
+            undo_given_out,
+        }
+    }
+
+    /// The state of a step.
+    #[must_use]
+    pub fn step(&self, step: StepId) -> StepState {
+        self.steps[step.0].state
+    }
+
+    /// The state of a step's undo.
+    #[must_use]
+    pub fn undo(&self, step: StepId) -> UndoState {
+        self.steps[step.0].undo
+    }
+
+    /// Whether the run is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Whether an attempt that was given out may still begin: not if the run has begun to stop meanwhile.
+    #[must_use]
+    pub fn may_start(&self, step: StepId) -> bool {
+        self.steps[step.0].issued && !self.stops_in(self.nodes[step.0].phase)
+    }
+
+    /// Takes back an attempt that was given out and has not begun.
+    pub fn withdraw(&mut self, step: StepId) {
+        self.steps[step.0].issued = false;
+    }
+
+    /// Whether nothing new may start in this phase.
+    fn stops_in(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Precheck => self.signal.is_some(),
+            Phase::Prepare | Phase::Monitor => self.signal.is_some() || self.failure.is_some(),
+            Phase::OnFailure | Phase::Cleanup => false,
+        }
+    }
+
+    /// The verdict as far as it is known.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match (self.signal, self.failure) {
+            (Some(signal), _) => Verdict::Interrupted { signal },
+            (None, _) if self.decision == Some(Decision::Quit) => Verdict::Refused,
+            (None, Some(class)) if class.blames_the_system_under_test() => Verdict::Failed,
+            (None, Some(_)) => Verdict::Errored,
+            (None, None) => Verdict::Passed,
+        }
+    }
+
+    /// Whether an effect stays at the end, as its `keep` says.
+    fn keeps(&self, step: usize) -> bool {
+        let passed = self.verdict() == Verdict::Passed;
+        match self.nodes[step].keep {
+            Keep::Never => false,
+            Keep::Always => true,
+            Keep::OnSuccess => passed,
+            Keep::OnFailure => !passed,
+        }
+    }
+}

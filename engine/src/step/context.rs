@@ -2,7 +2,7 @@
 
 use crate::{
     error::{ErrorClass, StepError},
-    event::{Progress, ProgressSink},
+    event::{Phase, Progress, ProgressSink},
     expr::{Expr, Scope},
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
     registry::Registry,
@@ -88,6 +88,8 @@ pub struct Context {
     pub services: Arc<Services>,
     /// The step's id, with the index of a `foreach` such as `media[2]`.
     pub step: String,
+    /// The phase it stands in; what `cleanup` removes is never put back.
+    pub phase: Phase,
     /// 1 for the first attempt.
     pub attempt: u32,
     /// The host that `on` names, else this machine.

@@ -1,0 +1,432 @@
+//! From a valid playbook and the caller's values to a plan. Pure: asks the system nothing.
+
+use super::{
+    Each, Forecast, PLAN_VERSION, Place, Plan, PlanProblem, PlannedStep, bind_params,
+    render::{each_names, render},
+};
+use crate::{
+    event::{Phase, StepId},
+    expr::{Expr, Outside, Scope},
+    graph::{self, Graph},
+    host::HostSpec,
+    playbook::{Part, Playbook, RetryDef, RetryPolicy, StepDef, Template},
+    quantity::Millis,
+    registry::Registry,
+    step::{Description, ParamsView, RunInfo},
+};
+use serde_json::{Map, Value};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+
+/// The limit of one attempt where the playbook gives none, by what the step is.
+const DEFAULT_TIMEOUT: Millis = Millis(5 * 60_000);
+/// Prechecks run side by side and are to be over within five seconds in all.
+const PRECHECK_TIMEOUT: Millis = Millis(5_000);
+/// Waits are bounded too, or a playbook could hang.
+const WAIT_TIMEOUT: Millis = Millis(30 * 60_000);
+/// The most steps a plan may have after `foreach`.
+const MAX_STEPS: usize = 20_000;
+
+/// What the caller hands in beside the playbook.
+pub struct Inputs {
+    /// Values for params, by name.
+    pub params: Map<String, Value>,
+    /// The run that is to carry the plan out.
+    pub run: RunInfo,
+    /// Overrides the playbook's `max_parallel`.
+    pub max_parallel: Option<usize>,
+    /// How many local steps may work at once if nobody says so.
+    pub default_parallel: usize,
+    /// Overrides the `keep` of all steps.
+    pub keep: Option<crate::playbook::Keep>,
+    /// What expressions may read.
+    pub outside: Arc<dyn Outside>,
+}
+
+/// The plan of a playbook.
+///
+/// # Errors
+/// All problems with params, vars, hosts, `foreach` and cycles.
+pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Result<Plan, Vec<PlanProblem>> {
+    let graph = Graph::new(playbook).map_err(|cycles| {
+        let problem = |cycle: &graph::Cycle| {
+            let problem =
+                PlanProblem::new(format!("these steps wait for each other: {}", cycle.names(playbook)))
+                    .hint("remove one of their `needs` or references");
+            match cycle.steps.first() {
+                Some(first) => problem.at(playbook.steps[*first].span),
+                None => problem,
+            }
+        };
+        cycles.iter().map(problem).collect::<Vec<_>>()
+    })?;
+    let params = bind_params(playbook, &inputs.params, Path::new(&inputs.run.dir))?;
+    let mut scope = Scope::new(inputs.outside.clone());
+    scope.set("params", Value::Object(params.clone()));
+    scope.set("run", serde_json::to_value(&inputs.run).unwrap_or_default());
+    let vars = eval_vars(playbook, &mut scope)?;
+    let hosts = eval_hosts(playbook, &scope)?;
+    let names: Map<String, Value> = hosts
+        .iter()
+        .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))
+        .collect();
+    scope.set("hosts", Value::Object(names));
+
+    let mut builder = Builder { playbook, registry, scope, problems: Vec::new(), keep: inputs.keep };
+    let steps = builder.steps(&graph);
+    if !builder.problems.is_empty() {
+        return Err(builder.problems);
+    }
+    let mut plan = Plan {
+        version: PLAN_VERSION,
+        hash: String::new(),
+        playbook: playbook.name.clone(),
+        description: playbook.description.clone(),
+        source: playbook.source.name.clone(),
+        run: inputs.run.clone(),
+        params,
+        vars,
+        hosts,
+        max_parallel: inputs.max_parallel.or(playbook.max_parallel).unwrap_or(inputs.default_parallel).max(1),
+        steps,
+    };
+    plan.hash = plan.compute_hash();
+    Ok(plan)
+}
+
+fn eval_vars(playbook: &Playbook, scope: &mut Scope) -> Result<Map<String, Value>, Vec<PlanProblem>> {
+    let mut vars = Map::new();
+    let mut problems = Vec::new();
+    scope.set("vars", Value::Object(vars.clone()));
+    for var in &playbook.vars {
+        match render(&var.value, scope) {
+            Ok(value) => {
+                vars.insert(var.name.clone(), value);
+                scope.set("vars", Value::Object(vars.clone()));
+            }
+            Err(error) => {
+                // A var that only fails because another one did is not worth a line of its own.
+                let mut follows = false;
+                var.value.for_each_expr(&mut |expr| {
+                    follows |= expr.references().iter().any(|reference| {
+                        reference.path[0] == "vars"
+                            && reference.path.get(1).is_some_and(|name| !vars.contains_key(name))
+                    });
+                });
+                if !follows {
+                    let problem =
+                        PlanProblem::new(format!("var `{}`: {}", var.name, error.message)).at(var.span);
+                    problems.push(match error.hint {
+                        Some(hint) => problem.hint(hint),
+                        None => problem,
+                    });
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(vars) } else { Err(problems) }
+}
+
+fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostSpec>, Vec<PlanProblem>> {
+    let mut problems = Vec::new();
+    let mut hosts = Vec::new();
+    for host in &playbook.hosts {
+        let mut text = |key: &str, template: &Template| match render(template, scope) {
+            Ok(Value::String(text)) if !text.is_empty() => Some(text),
+            Ok(other) => {
+                let message = format!("host `{}`: `{key}`: expected text, found `{other}`", host.name);
+                problems.push(PlanProblem::new(message).at(host.span));
+                None
+            }
+            Err(error) => {
+                let message = format!("host `{}`: `{key}`: {}", host.name, error.message);
+                problems.push(PlanProblem::new(message).at(host.span));
+                None
+            }
+        };
+        let Some(ssh) = text("ssh", &host.ssh) else { continue };
+        let known_hosts = host.known_hosts.as_ref().and_then(|template| text("known_hosts", template));
+        let config = host.config.as_ref().and_then(|template| text("config", template));
+        let identity = host.identity.as_ref().and_then(|template| text("identity", template));
+        if ssh.starts_with('-') {
+            let message =
+                format!("host `{}`: an ssh destination cannot begin with `-`, found `{ssh}`", host.name);
+            problems.push(PlanProblem::new(message).at(host.span));
+            continue;
+        }
+        hosts.push(HostSpec { name: host.name.clone(), ssh, known_hosts, config, identity });
+    }
+    if problems.is_empty() { Ok(hosts) } else { Err(problems) }
+}
+
+struct Builder<'a> {
+    playbook: &'a Playbook,
+    registry: &'a Registry,
+    scope: Scope,
+    problems: Vec<PlanProblem>,
+    keep: Option<crate::playbook::Keep>,
+}
+
+impl Builder<'_> {
+    fn steps(&mut self, graph: &Graph) -> Vec<PlannedStep> {
+        let defs = &self.playbook.steps;
+        let items: Vec<Vec<Option<Each>>> = defs.iter().map(|def| self.items(def)).collect();
+        let count: usize = items.iter().map(Vec::len).sum();
+        if count > MAX_STEPS {
+            let message = format!("the plan has {count} steps, at most {MAX_STEPS} are allowed");
+            self.problems.push(PlanProblem::new(message).hint("shorten the lists of `foreach`"));
+            return Vec::new();
+        }
+        let mut first = 0;
+        let instances: Vec<BTreeSet<StepId>> = items
+            .iter()
+            .map(|items| {
+                let ids = (first..first + items.len()).map(StepId).collect();
+                first += items.len();
+                ids
+            })
+            .collect();
+        let by_id: BTreeMap<&str, usize> =
+            defs.iter().enumerate().map(|(i, def)| (def.id.as_str(), i)).collect();
+        let all = |of: &mut dyn Iterator<Item = usize>| -> Vec<StepId> {
+            of.flat_map(|i| instances[i].iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let mut steps = Vec::with_capacity(count);
+        for (position, (def, items)) in defs.iter().zip(items).enumerate() {
+            let needs = all(&mut graph.before(position).into_iter());
+            let read = graph::references(def);
+            let reads = all(&mut read.iter().filter_map(|id| by_id.get(id.as_str()).copied()));
+            for each in items {
+                steps.extend(self.step(def, each, needs.clone(), reads.clone()));
+            }
+        }
+        steps
+    }
+
+    /// The items of a step's `foreach`; one `None` without it.
+    fn items(&mut self, def: &StepDef) -> Vec<Option<Each>> {
+        let Some(foreach) = &def.foreach else { return vec![None] };
+        let each = |key: Value, value: Value| Some(Each { key, value, alias: foreach.alias.clone() });
+        match render(&foreach.items, &self.scope) {
+            Ok(Value::Array(items)) => {
+                items.into_iter().enumerate().map(|(i, value)| each(Value::from(i), value)).collect()
+            }
+            Ok(Value::Object(map)) => {
+                map.into_iter().map(|(key, value)| each(Value::from(key), value)).collect()
+            }
+            Ok(other) => {
+                let message = format!("`{}`: `foreach`: expected a list or a map, found `{other}`", def.id);
+                self.problems.push(PlanProblem::new(message).at(def.span));
+                Vec::new()
+            }
+            Err(error) => {
+                let message = format!("`{}`: `foreach`: {}", def.id, error.message);
+                self.problems.push(PlanProblem::new(message).at(def.span));
+                Vec::new()
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        def: &StepDef,
+        each: Option<Each>,
+        needs: Vec<StepId>,
+        reads: Vec<StepId>,
+    ) -> Option<PlannedStep> {
+        let scope =
+            each.as_ref().map_or_else(|| self.scope.clone(), |each| self.scope.with(&each_names(each)));
+        let id = match &each {
+            Some(each) => {
+                format!("{}[{}]", def.id, each.key.as_str().map_or(each.key.to_string(), str::to_owned))
+            }
+            None => def.id.clone(),
+        };
+        let step = self.registry.get(&def.body.kind)?;
+        let (value, unknown) = preview_map(&def.body.params, &scope);
+        let description = step.describe(&ParamsView::new(&value, &unknown));
+        if unknown.is_empty() {
+            if let Err(error) = step.accepts(&value) {
+                self.problems.push(PlanProblem::new(format!("`{id}`: {}", error.message)).at(def.span));
+            }
+        }
+        let forecast = self.first_forecast(def, &scope, unknown.is_empty(), &description);
+        let timeout = self.timeout(def, &scope, &description);
+        let retry = self.retry(def, &scope);
+        let lock = def.lock.as_ref().and_then(|lock| match render(lock, &scope) {
+            Ok(Value::String(name)) => Some(name),
+            Ok(other) => {
+                let message = format!("`{id}`: `lock`: expected a name, found `{other}`");
+                self.problems.push(PlanProblem::new(message).at(def.span));
+                None
+            }
+            Err(error) => {
+                self.problems
+                    .push(PlanProblem::new(format!("`{id}`: `lock`: {}", error.message)).at(def.span));
+                None
+            }
+        });
+        let (line, column) = self.playbook.source.position(def.span.start);
+        Some(PlannedStep {
+            id,
+            base: def.id.clone(),
+            each,
+            name: def.name.clone(),
+            phase: def.phase,
+            needs,
+            reads,
+            when: def.when.clone(),
+            expect: def.expect.clone(),
+            body: def.body.clone(),
+            undo: def.undo.clone(),
+            timeout,
+            retry,
+            keep: self.keep.unwrap_or(def.keep),
+            continue_on_error: def.continue_on_error,
+            lock,
+            hint: def.hint.clone(),
+            description,
+            forecast,
+            at: Place { line, column },
+        })
+    }
+
+    /// What can be said without asking the system.
+    fn first_forecast(
+        &self,
+        def: &StepDef,
+        scope: &Scope,
+        known: bool,
+        description: &Description,
+    ) -> Forecast {
+        let knowable = |expr: &Expr| !expr.uses("steps") && !expr.uses("out");
+        if let Some(when) = &def.when {
+            if knowable(when) && when.truth(scope) == Ok(false) {
+                return Forecast::Skipped;
+            }
+            if !knowable(when) {
+                return Forecast::Unknown("whether it runs is known in the run".into());
+            }
+        }
+        match graph::references(def).into_iter().next() {
+            Some(after) if !known => Forecast::Unknown(format!("known after {after}")),
+            _ if description.waits => Forecast::Unknown("known in the run".into()),
+            _ if description.effect.is_read_only() => Forecast::Unknown("known in the run".into()),
+            _ => Forecast::Will,
+        }
+    }
+
+    fn timeout(&mut self, def: &StepDef, scope: &Scope, description: &Description) -> Millis {
+        let default = match def.phase {
+            _ if description.waits => WAIT_TIMEOUT,
+            Phase::Precheck => PRECHECK_TIMEOUT,
+            _ => DEFAULT_TIMEOUT,
+        };
+        self.value(def, "timeout", def.timeout.as_ref(), scope).unwrap_or(default)
+    }
+
+    fn retry(&mut self, def: &StepDef, scope: &Scope) -> RetryPolicy {
+        let default = RetryPolicy::default();
+        let Some(RetryDef { attempts, delay, backoff, max_delay, jitter, on }) = &def.retry else {
+            return default;
+        };
+        RetryPolicy {
+            attempts: self.value(def, "retry.attempts", Some(attempts), scope).unwrap_or(1).max(1),
+            delay: self.value(def, "retry.delay", delay.as_ref(), scope).unwrap_or(default.delay),
+            backoff: self
+                .value(def, "retry.backoff", backoff.as_ref(), scope)
+                .unwrap_or(default.backoff)
+                .max(1.0),
+            max_delay: self
+                .value(def, "retry.max_delay", max_delay.as_ref(), scope)
+                .unwrap_or(default.max_delay),
+            jitter: self
+                .value(def, "retry.jitter", jitter.as_ref(), scope)
+                .unwrap_or(default.jitter)
+                .clamp(0.0, 1.0),
+            on: on.clone(),
+        }
+    }
+
+    /// The value of a key that must be known when planning.
+    fn value<T: serde::de::DeserializeOwned>(
+        &mut self,
+        def: &StepDef,
+        key: &str,
+        template: Option<&Template>,
+        scope: &Scope,
+    ) -> Option<T> {
+        let rendered = render(template?, scope).map_err(|error| error.message);
+        match rendered.and_then(|value| T::deserialize(value).map_err(|error| error.to_string())) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.problems
+                    .push(PlanProblem::new(format!("`{}`: `{key}`: {message}", def.id)).at(def.span));
+                None
+            }
+        }
+    }
+}
+
+/// The parameters as far as they are known, and the top-level keys below which something is not.
+pub(crate) fn preview_map(params: &Template, scope: &Scope) -> (Value, BTreeSet<String>) {
+    let mut unknown = BTreeSet::new();
+    let value = match params {
+        Template::Map(entries) => {
+            let mut map = Map::new();
+            for (key, template) in entries {
+                let (value, known) = preview(template, scope);
+                if !known {
+                    unknown.insert(key.clone());
+                }
+                map.insert(key.clone(), value);
+            }
+            Value::Object(map)
+        }
+        other => preview(other, scope).0,
+    };
+    (value, unknown)
+}
+
+/// A template as far as it is known: an expression that is not stands as its text.
+fn preview(template: &Template, scope: &Scope) -> (Value, bool) {
+    let knowable = |expr: &Expr| !expr.uses("steps") && !expr.uses("out");
+    match template {
+        Template::Expr(expr) => match expr.eval(scope) {
+            Ok(value) if knowable(expr) => (value, true),
+            _ => (Value::String(format!("${{{{ {} }}}}", expr.text())), false),
+        },
+        Template::Text(parts) => {
+            let mut known = true;
+            let text = parts.iter().map(|part| match part {
+                Part::Text(text) => text.clone(),
+                Part::Expr(expr) => {
+                    let (value, is_known) = preview(&Template::Expr(expr.clone()), scope);
+                    known &= is_known;
+                    value.as_str().map_or(value.to_string(), str::to_owned)
+                }
+            });
+            let text = text.collect();
+            (Value::String(text), known)
+        }
+        Template::List(items) => {
+            let (values, known): (Vec<Value>, Vec<bool>) =
+                items.iter().map(|item| preview(item, scope)).unzip();
+            (Value::Array(values), known.into_iter().all(|known| known))
+        }
+        Template::Map(entries) => {
+            let mut known = true;
+            let map = entries.iter().map(|(key, template)| {
+                let (value, is_known) = preview(template, scope);
+                known &= is_known;
+                (key.clone(), value)
+            });
+            let map = map.collect();
+            (Value::Object(map), known)
+        }
+        Template::Literal(_) | Template::Condition(_) => (render(template, scope).unwrap_or_default(), true),
+    }
+}

@@ -1,0 +1,1 @@
+//! Asks the system, read-only, what a plan foresees.

@@ -1,0 +1,104 @@
+//! From a template and a scope to a value.
+
+use super::{Each, Plan, PlannedStep};
+use crate::{
+    error::{ErrorClass, StepError},
+    expr::{Expr, Scope},
+    playbook::{Body, Part, Template},
+};
+use serde_json::{Map, Value, json};
+
+/// The value of a template.
+///
+/// # Errors
+/// An expression has no value, or null, a list or a map stands inside text; class `invalid`.
+pub fn render(template: &Template, scope: &Scope) -> Result<Value, StepError> {
+    Ok(match template {
+        Template::Literal(value) => value.clone(),
+        Template::Expr(expr) => eval(expr, scope)?,
+        Template::Condition(expr) => Value::String(expr.text().to_owned()),
+        Template::Text(parts) => {
+            let mut text = String::new();
+            for part in parts {
+                match part {
+                    Part::Text(piece) => text.push_str(piece),
+                    Part::Expr(expr) => text.push_str(&as_text(expr, &eval(expr, scope)?)?),
+                }
+            }
+            Value::String(text)
+        }
+        Template::List(items) => {
+            Value::Array(items.iter().map(|item| render(item, scope)).collect::<Result<_, _>>()?)
+        }
+        Template::Map(entries) => {
+            let mut map = Map::new();
+            for (key, value) in entries {
+                map.insert(key.clone(), render(value, scope)?);
+            }
+            Value::Object(map)
+        }
+    })
+}
+
+/// The parameters of a body and the host it names.
+///
+/// # Errors
+/// As [`render`]; `on` must be the name of a host.
+pub fn render_body(body: &Body, scope: &Scope) -> Result<(Value, Option<String>), StepError> {
+    let params = render(&body.params, scope)?;
+    let on = match body.on.as_ref().map(|on| render(on, scope)).transpose()? {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name),
+        Some(other) => {
+            let message = format!("`on`: expected the name of a host, found `{other}`");
+            return Err(StepError::new(ErrorClass::Invalid, message));
+        }
+    };
+    Ok((params, on))
+}
+
+fn eval(expr: &Expr, scope: &Scope) -> Result<Value, StepError> {
+    expr.eval(scope)
+        .map_err(|error| StepError::new(ErrorClass::Invalid, format!("`{}`: {}", expr.text(), error.message)))
+}
+
+fn as_text(expr: &Expr, value: &Value) -> Result<String, StepError> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(StepError::new(
+            ErrorClass::Invalid,
+            format!("`{}` is {} and cannot stand inside text", expr.text(), crate::expr::kind_of(value)),
+        )
+        .hint("let it be the whole value, or choose a field of it")),
+    }
+}
+
+/// What `each` and its alias are for an item.
+pub(super) fn each_names(each: &Each) -> Map<String, Value> {
+    let mut names = Map::new();
+    names.insert("each".into(), json!({ "key": each.key, "value": each.value }));
+    if let Some(alias) = &each.alias {
+        names.insert(alias.clone(), each.value.clone());
+    }
+    names
+}
+
+/// The names that expressions of `step` see, apart from `steps` and `out`.
+#[must_use]
+pub fn scope_of(plan: &Plan, step: &PlannedStep, base: &Scope) -> Scope {
+    let mut scope = base.clone();
+    scope.set("params", Value::Object(plan.params.clone()));
+    scope.set("vars", Value::Object(plan.vars.clone()));
+    scope.set("run", serde_json::to_value(&plan.run).unwrap_or_default());
+    let hosts: Map<String, Value> = plan
+        .hosts
+        .iter()
+        .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))
+        .collect();
+    scope.set("hosts", Value::Object(hosts));
+    match &step.each {
+        Some(each) => scope.with(&each_names(each)),
+        None => scope,
+    }
+}
