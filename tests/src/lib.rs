@@ -1,1 +1,3 @@
-//! Filled in below.
+//! What the tests share.
+
+pub mod lab;
