@@ -287,9 +287,12 @@ pub enum Progress {
     },
 }
 
+/// What a [`ProgressSink`] calls.
+type TakeProgress = dyn Fn(&str, Progress) + Send + Sync;
+
 /// Takes [`Progress`]. Must not block.
 #[derive(Clone)]
-pub struct ProgressSink(Arc<dyn Fn(&str, Progress) + Send + Sync>);
+pub struct ProgressSink(Arc<TakeProgress>);
 
 impl ProgressSink {
     /// A sink that calls `take` with the step's id.

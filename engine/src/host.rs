@@ -23,6 +23,12 @@ impl CancelSource {
         (Self(sender), Cancel(receiver))
     }
 
+    /// Another receiver of the signal.
+    #[must_use]
+    pub fn signal(&self) -> Cancel {
+        Cancel(self.0.subscribe())
+    }
+
     /// Raises the signal; raising it twice is the same as once.
     pub fn cancel(&self) {
         self.0.send_replace(true);

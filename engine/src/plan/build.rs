@@ -248,10 +248,10 @@ impl Builder<'_> {
         let step = self.registry.get(&def.body.kind)?;
         let (value, unknown) = preview_map(&def.body.params, &scope);
         let description = step.describe(&ParamsView::new(&value, &unknown));
-        if unknown.is_empty() {
-            if let Err(error) = step.accepts(&value) {
-                self.problems.push(PlanProblem::new(format!("`{id}`: {}", error.message)).at(def.span));
-            }
+        if unknown.is_empty()
+            && let Err(error) = step.accepts(&value)
+        {
+            self.problems.push(PlanProblem::new(format!("`{id}`: {}", error.message)).at(def.span));
         }
         let forecast = self.first_forecast(def, &scope, unknown.is_empty(), &description);
         let timeout = self.timeout(def, &scope, &description);

@@ -8,6 +8,8 @@ mod render;
 
 pub use bind::bind_params;
 pub use build::{Inputs, build};
+#[cfg(feature = "local")]
+pub use probe::probe_plan;
 pub use render::{render, render_body, scope_of};
 
 use crate::{

@@ -5,7 +5,7 @@ use crate::event::{Phase, StepId};
 
 impl Scheduler {
     /// What can begin now. Each command is given out once; call again after each event.
-    pub fn next(&mut self) -> Vec<Command> {
+    pub fn next_commands(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
         match self.stage {
             Stage::New | Stage::Over | Stage::Between(Next::Undo | Next::Check) => {}

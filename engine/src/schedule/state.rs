@@ -222,10 +222,11 @@ impl Scheduler {
         self.finish(step, state);
         let node = &self.nodes[step.0];
         // Prechecks are judged together by a decision; cleanup and diagnostics never change the verdict.
-        if let (Some(class), Phase::Prepare | Phase::Monitor) = (class, node.phase) {
-            if !node.continue_on_error && self.signal.is_none() {
-                self.failure.get_or_insert(class);
-            }
+        if let (Some(class), Phase::Prepare | Phase::Monitor) = (class, node.phase)
+            && !node.continue_on_error
+            && self.signal.is_none()
+        {
+            self.failure.get_or_insert(class);
         }
     }
 

@@ -61,7 +61,7 @@ impl Simulation {
     /// Carries out everything that can begin.
     fn begin(&mut self) {
         loop {
-            let commands = self.scheduler.next();
+            let commands = self.scheduler.next_commands();
             if commands.is_empty() {
                 return;
             }

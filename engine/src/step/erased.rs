@@ -30,6 +30,8 @@ pub trait DynStep: Send + Sync {
     fn accepts(&self, params: &Value) -> Result<(), StepError>;
     /// See [`Step::probe`].
     fn probe<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Probe, StepError>>;
+    /// See [`Step::probe_ignores`].
+    fn probe_ignores(&self) -> &'static [&'static str];
     /// See [`Step::intend`].
     fn intend<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Value, StepError>>;
     /// See [`Step::run`].
@@ -109,6 +111,10 @@ impl<S: Step> DynStep for Erased<S> {
 
     fn probe<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Probe, StepError>> {
         Box::pin(async move { self.0.probe(cx, &typed("the parameters", S::KIND, params)?).await })
+    }
+
+    fn probe_ignores(&self) -> &'static [&'static str] {
+        self.0.probe_ignores()
     }
 
     fn intend<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Value, StepError>> {

@@ -227,6 +227,11 @@ pub trait Step: Send + Sync + 'static {
         async { Ok(Probe::unknown("")) }
     }
 
+    /// Top-level keys whose values [`Step::probe`] does without: a plan is probed although they are not known yet.
+    fn probe_ignores(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Read-only: the state found, the names to be made, the seed of random content.
     fn intend(
         &self,

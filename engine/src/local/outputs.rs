@@ -1,0 +1,147 @@
+//! What `steps` is in expressions: a fold over the events of a run.
+
+use crate::{
+    event::{Intent, Outcome, RunEvent, StepId},
+    plan::{Plan, PlannedStep},
+};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// An attempt that may have changed something.
+#[derive(Clone, Debug)]
+pub(super) struct Touched {
+    pub(super) attempt: u32,
+    pub(super) intent: Intent,
+    pub(super) output: Option<Value>,
+}
+
+/// The outputs and intents of a run's steps.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    status: Vec<&'static str>,
+    outs: Vec<Option<Value>>,
+    touched: BTreeMap<StepId, Vec<Touched>>,
+    /// The steps that one id of the playbook stands for.
+    instances: BTreeMap<String, Vec<StepId>>,
+}
+
+impl Outputs {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let mut instances: BTreeMap<String, Vec<StepId>> = BTreeMap::new();
+        for (i, step) in plan.steps.iter().enumerate() {
+            instances.entry(step.base.clone()).or_default().push(StepId(i));
+        }
+        let count = plan.steps.len();
+        Self { status: vec!["not run"; count], outs: vec![None; count], touched: BTreeMap::new(), instances }
+    }
+
+    pub(super) fn apply(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::StepSkipped { step, .. } => self.status[step.0] = "skipped",
+            RunEvent::StepStarted { step, attempt, intent } => {
+                self.status[step.0] = "running";
+                if let Some(intent) = intent {
+                    let touched = Touched { attempt: *attempt, intent: (**intent).clone(), output: None };
+                    self.touched.entry(*step).or_default().push(touched);
+                }
+            }
+            RunEvent::StepFinished { step, outcome, .. } => {
+                let (status, out) = match outcome {
+                    Outcome::Done { out, .. } => ("ok", Some(out)),
+                    Outcome::Failed { out, .. } => ("failed", out.as_ref()),
+                    Outcome::Unknown { .. } => ("unknown", None),
+                };
+                self.status[step.0] = status;
+                if status == "ok" {
+                    self.outs[step.0] = out.cloned();
+                }
+                if let Some(last) = self.touched.get_mut(step).and_then(|attempts| attempts.last_mut()) {
+                    last.output = out.cloned();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Attempts of a step that may have changed something, the latest first.
+    pub(super) fn touched(&self, step: StepId) -> Vec<Touched> {
+        self.touched.get(&step).map(|attempts| attempts.iter().rev().cloned().collect()).unwrap_or_default()
+    }
+
+    /// All steps that may have changed something.
+    pub(super) fn all_touched(&self) -> Vec<StepId> {
+        self.touched.keys().copied().collect()
+    }
+
+    /// `steps`, with those that `step` reads.
+    pub(super) fn visible_to(&self, plan: &Plan, step: &PlannedStep) -> Value {
+        let mut bases: Vec<&str> = step.reads.iter().map(|id| plan.step(*id).base.as_str()).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        Value::Object(bases.into_iter().map(|base| (base.to_owned(), self.value(plan, base))).collect())
+    }
+
+    /// The first step that `step` reads without asking whether it is there, and that has no output.
+    pub(super) fn missing_for(&self, plan: &Plan, step: &PlannedStep) -> Option<String> {
+        let mut missing = None;
+        let mut look = |expr: &crate::expr::Expr| {
+            for id in expr.references().iter().filter(|r| !r.guarded).filter_map(crate::expr::Reference::step)
+            {
+                let asked = expr.references().iter().any(|r| r.guarded && r.step() == Some(id));
+                let has_output = self
+                    .instances
+                    .get(id)
+                    .is_some_and(|steps| steps.iter().all(|step| self.outs[step.0].is_some()));
+                if !asked && !has_output {
+                    missing.get_or_insert_with(|| id.to_owned());
+                }
+            }
+        };
+        step.when.iter().for_each(&mut look);
+        step.body.for_each_expr(&mut look);
+        debug_assert!(step.reads.iter().all(|id| id.0 < plan.steps.len()), "reads of another plan");
+        missing
+    }
+
+    fn value(&self, plan: &Plan, base: &str) -> Value {
+        let Some(instances) = self.instances.get(base) else { return Value::Null };
+        let entry = |status: &str, out: Option<Value>| {
+            let mut entry = Map::new();
+            entry.insert("status".into(), json!(status));
+            if let Some(out) = out {
+                entry.insert("out".into(), out);
+            }
+            Value::Object(entry)
+        };
+        if let [only] = instances.as_slice()
+            && plan.step(*only).each.is_none()
+        {
+            return entry(self.status[only.0], self.outs[only.0].clone());
+        }
+        let statuses: Vec<&str> = instances.iter().map(|id| self.status[id.0]).collect();
+        let status = ["failed", "unknown", "running", "not run"]
+            .into_iter()
+            .find(|status| statuses.contains(status))
+            .unwrap_or(if !statuses.is_empty() && statuses.iter().all(|s| *s == "skipped") {
+                "skipped"
+            } else {
+                "ok"
+            });
+        let by_key =
+            instances.iter().any(|id| plan.step(*id).each.as_ref().is_some_and(|each| each.key.is_string()));
+        let outs = instances.iter().map(|id| self.outs[id.0].clone().unwrap_or(Value::Null));
+        let out = if by_key {
+            let keys = instances.iter().map(|id| {
+                plan.step(*id)
+                    .each
+                    .as_ref()
+                    .and_then(|each| each.key.as_str().map(str::to_owned))
+                    .unwrap_or_default()
+            });
+            Value::Object(keys.zip(outs).collect())
+        } else {
+            Value::Array(outs.collect())
+        };
+        entry(status, Some(out))
+    }
+}
