@@ -133,7 +133,7 @@ pub async fn execute(setup: Setup<'_>) -> Result<RunEnd, JournalError> {
         seq: 0,
         setup,
     };
-    run.to_the_end(inbox, progress_inbox).await
+    run.drive(inbox, progress_inbox).await
 }
 
 struct Run<'a> {
@@ -160,7 +160,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_the_end(
+    async fn drive(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Message>,
         mut progress: mpsc::Receiver<(String, Progress)>,
