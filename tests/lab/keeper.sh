@@ -38,9 +38,13 @@ for node in edge nas; do
     (
         # nspawn makes the box's groups below the one it is started in: each box needs its own.
         echo 0 >"$group/$node/cgroup.procs"
-        exec systemd-nspawn --quiet --boot --register=no --keep-unit --directory="/run/lab/$node" \
-            --machine="$node" --network-namespace-path="/run/netns/$node" \
-            --resolv-conf=off --timezone=off --link-journal=no --console=pipe
+        # It ends when the box reboots, or when a test kills its process 1: as a power cut. Up again, then.
+        while true; do
+            systemd-nspawn --quiet --boot --register=no --keep-unit --directory="/run/lab/$node" \
+                --machine="$node" --network-namespace-path="/run/netns/$node" \
+                --resolv-conf=off --timezone=off --link-journal=no --console=pipe || true
+            sleep 0.1 # so that one that cannot boot at all does not take a whole core
+        done
     ) </dev/null &
 done
 read -r _ || true

@@ -1,5 +1,6 @@
 //! The lab proves itself: a test that passes in a broken lab proves nothing about Shakedown.
 
+use std::io::BufRead;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -191,55 +192,126 @@ fn commands_run_as_processes_of_the_box() {
     assert!(lab.edge().sh("/tmp/daemon --help").ok().contains("--faults FILE"));
 }
 
-/// What this machine shows of labs: processes below this one, mounts, names of networks, groups, folders.
-fn traces(leaders: &[u32]) -> Vec<String> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let mut traces: Vec<String> = Vec::new();
-    let lab = format!("shakedown-lab-{}-", std::process::id());
-    for leader in leaders {
-        traces.extend(std::fs::metadata(format!("/proc/{leader}")).ok().map(|_| format!("process {leader}")));
-    }
-    traces.extend(read("/proc/self/mountinfo").lines().filter(|line| line.contains(&lab)).map(str::to_owned));
-    let networks = Command::new("ip").args(["netns", "list"]).output().expect("ip");
-    let networks = String::from_utf8_lossy(&networks.stdout);
-    traces.extend(networks.lines().filter(|line| ["edge", "nas"].contains(line)).map(str::to_owned));
-    let links = Command::new("ip").args(["-o", "link"]).output().expect("ip");
-    let links = String::from_utf8_lossy(&links.stdout);
-    traces.extend(links.lines().filter(|line| line.contains("to-edge")).map(str::to_owned));
-    let groups = Command::new("find").args(["/sys/fs/cgroup", "-maxdepth", "2", "-type", "d"]).output();
-    let groups =
-        groups.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    traces.extend(groups.lines().filter(|line| line.contains(&lab)).map(str::to_owned));
+/// What this machine shows of this process's labs: mounts, names of networks, links, control groups, folders, and
+/// of these processes.
+fn traces(owner: u32, processes: &[u32]) -> Vec<String> {
+    let lab = format!("shakedown-lab-{owner}-");
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().expect("starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let with = |text: String, part: &str| -> Vec<String> {
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    };
+    let alive = processes.iter().filter(|pid| std::fs::metadata(format!("/proc/{pid}")).is_ok());
     let folders = std::fs::read_dir(std::env::temp_dir()).expect("temp dir").flatten();
-    traces.extend(
-        folders.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.contains(&lab)),
-    );
-    traces
+    let folders: Vec<_> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    [
+        alive.map(|pid| format!("process {pid}")).collect(),
+        with(std::fs::read_to_string("/proc/self/mountinfo").expect("mounts"), &lab),
+        with(said("ip", &["netns", "list"]), "edge"),
+        with(said("ip", &["-o", "link"]), "to-edge"),
+        with(said("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-type", "d"]), &lab),
+        with(folders.join("\n"), &lab),
+    ]
+    .concat()
 }
 
-/// One test in its own process, for other labs of this one would be traces too.
+/// Runs this test again in a process of its own, with `LAB_ALONE` set, for other labs would be traces too.
+fn alone(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("path"));
+    command.args(["--exact", name, "--nocapture"]).env("LAB_ALONE", "1");
+    command
+}
+
+fn is_alone() -> bool {
+    std::env::var_os("LAB_ALONE").is_some()
+}
+
 #[test]
-fn a_dropped_lab_leaves_nothing_on_this_machine_not_even_after_a_panic() {
-    if std::env::var_os("LAB_ALONE").is_none() {
-        let me = std::env::current_exe().expect("path");
-        let name = "a_dropped_lab_leaves_nothing_on_this_machine_not_even_after_a_panic";
-        let alone = Command::new(me).args(["--exact", name]).env("LAB_ALONE", "1").output().expect("starts");
-        assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
+fn a_dropped_lab_leaves_nothing_not_even_after_a_panic() {
+    if !is_alone() {
+        let output = alone("a_dropped_lab_leaves_nothing_not_even_after_a_panic").output().expect("starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         return;
     }
+    let me = std::process::id();
     let lab = lab_or_skip!();
-    let leaders = [lab.edge().leader(), lab.nas().leader()];
-    assert!(traces(&leaders).len() >= 3, "what is looked for is there while it runs");
-    let mut daemons: Vec<u32> = lab.edge().processes().into_iter().map(|(pid, _)| pid).collect();
+    let processes: Vec<u32> =
+        [lab.edge(), lab.nas()].iter().flat_map(|node| node.processes()).map(|(pid, _)| pid).collect();
+    assert!(processes.len() > 6, "{processes:?}");
+    assert!(traces(me, &processes).len() > processes.len(), "what is looked for is there while it runs");
     lab.stop().expect("all gone");
-    daemons.extend(leaders);
-    assert_eq!(traces(&daemons), [""; 0]);
+    assert_eq!(traces(me, &processes), [""; 0]);
 
     let panicked = std::panic::catch_unwind(|| {
         let lab = Lab::start().expect("a second lab");
-        panic!("{}", lab.edge().leader());
+        std::panic::panic_any(lab.edge().leader());
     });
-    let leader: u32 =
-        panicked.expect_err("panics").downcast_ref::<String>().expect("text").parse().expect("id");
-    assert_eq!(traces(&[leader]), [""; 0]);
+    let leader: u32 = *panicked.expect_err("panics").downcast().expect("its leader");
+    assert_eq!(traces(me, &[leader]), [""; 0]);
+}
+
+#[test]
+fn the_lab_of_a_killed_owner_ends_with_it_and_the_next_one_sweeps_its_folder() {
+    if is_alone() {
+        let lab = lab_or_skip!();
+        println_leader(&lab);
+        loop {
+            std::thread::park();
+        }
+    }
+    let name = "the_lab_of_a_killed_owner_ends_with_it_and_the_next_one_sweeps_its_folder";
+    let mut owner = alone(name).stdout(std::process::Stdio::piped()).spawn().expect("starts");
+    let lines = std::io::BufReader::new(owner.stdout.take().expect("piped"));
+    let leader =
+        lines.lines().map_while(Result::ok).find_map(|line| line.strip_prefix("leader ")?.parse().ok());
+    owner.kill().expect("kill");
+    owner.wait().expect("wait");
+    // None: it was skipped, and has said so.
+    let Some(leader) = leader else { return };
+    until("its boxes are gone", || std::fs::metadata(format!("/proc/{leader}")).is_err());
+    until("its folder and groups are swept", || {
+        drop(Lab::start());
+        traces(owner.id(), &[leader]).is_empty()
+    });
+}
+
+/// For the test's parent, which reads this process's stdout past the test runner.
+fn println_leader(lab: &Lab) {
+    let line = format!("\nleader {}\n", lab.edge().leader());
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).expect("write");
+}
+
+#[test]
+fn the_edge_box_comes_up_again_after_a_reboot_and_after_a_power_cut() {
+    let mut lab = lab_or_skip!();
+    let boot_id = |lab: &Lab| lab.edge().sh("cat /proc/sys/kernel/random/boot_id").ok();
+    add(&lab, NAME);
+    until("the row is completed", || status(&lab, NAME) == "completed");
+    let mut boots = vec![boot_id(&lab)];
+    let sleeping = lab.edge().spawn(["sleep", "1000003"]);
+
+    lab.reboot_edge();
+    boots.push(boot_id(&lab));
+    lab.power_cut_edge();
+    boots.push(boot_id(&lab));
+
+    boots.dedup();
+    assert_eq!(boots.len(), 3, "each boot has its own id: {boots:?}");
+    assert!(!sleeping.wait().status.success());
+    assert_eq!(status(&lab, NAME), "completed", "the disk stays");
+    add(&lab, "20250123_101501_smoketest_2.txt");
+    until("the next is sent", || status(&lab, "20250123_101501_smoketest_2.txt") == "completed");
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_one_can_be_made() {
+    let lab = lab_or_skip!();
+    lab.edge().sh(&format!("mount -t tmpfs -o size=64k tmpfs {MEDIA}")).ok();
+    let full = lab.edge().sh(&format!("head -c 1000000 /dev/zero >{MEDIA}/x"));
+    assert!(full.stderr.contains("No space left"), "{full}");
+    lab.edge().sh(&format!("mount -o remount,ro {MEDIA}")).ok();
+    let read_only = lab.edge().sh(&format!("rm {MEDIA}/x"));
+    assert!(read_only.stderr.contains("Read-only"), "{read_only}");
 }

@@ -79,9 +79,7 @@ impl Daemon {
             if self.once {
                 return synced;
             }
-            if let Err(problem) = synced
-                && !self.stop.asked()
-            {
+            if let Err(problem) = synced {
                 self.log.error(&problem);
             }
             if !self.stop.wait(self.interval) {

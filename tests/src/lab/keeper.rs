@@ -68,17 +68,18 @@ impl Keeper {
         &self.name
     }
 
-    /// Process 1 of a box, once it is systemd.
-    pub(crate) fn leader(&mut self, node: &str) -> Result<u32, String> {
+    /// Process 1 of a box, once it is systemd; `not` is that of its life before.
+    pub(crate) fn leader(&self, node: &str, not: Option<u32>) -> Result<u32, String> {
         let machine = format!("--machine={node}");
         let mut leader = None;
         wait::holds(LIMIT, || {
-            let boxes = proc::children(self.pid).into_iter();
-            leader = boxes
+            let loops = proc::children(self.pid).into_iter();
+            leader = loops
+                .flat_map(proc::children)
                 .filter(|&pid| proc::arguments(pid).contains(&machine))
                 .flat_map(proc::children)
                 // Before it becomes systemd it is nspawn itself, still on its way into the namespaces.
-                .find(|&pid| proc::name(pid) == "systemd");
+                .find(|&pid| proc::name(pid) == "systemd" && Some(pid) != not);
             leader.is_some() || proc::is_dead(self.pid)
         });
         leader.ok_or_else(|| format!("`{node}` did not boot"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{DATABASE, Lab, Node};
+use super::{DAEMON, DATABASE, Lab, Node};
 
 /// Where to look for files. The rest (units, processes, sockets, rows) is looked at as a whole.
 #[derive(Clone, Debug)]
@@ -98,9 +98,8 @@ impl Manifest {
             let mut words = line.split_whitespace();
             if let (Some(unit), Some(load), Some(active), Some(sub)) =
                 (words.next(), words.next(), words.next(), words.next())
-                // Named by others, but not there: systemd forgets and learns of these as it likes.
-                && load != "not-found"
-                && !(active == "inactive" && load == "loaded" && is_garbage_collected(unit))
+                // systemd knows an inactive unit only as long as something happens to refer to it.
+                && (active != "inactive" || unit == DAEMON)
             {
                 self.things.insert(format!("{} unit {unit}", node.name()), format!("{load} {active} {sub}"));
             }
@@ -168,11 +167,6 @@ impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.things.iter().try_for_each(|(name, facts)| writeln!(f, "{name}  {facts}"))
     }
-}
-
-/// systemd keeps an inactive unit in memory only as long as something refers to it.
-fn is_garbage_collected(unit: &str) -> bool {
-    !unit.starts_with("media-sync")
 }
 
 #[cfg(test)]

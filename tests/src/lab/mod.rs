@@ -82,36 +82,37 @@ pub struct DaemonState {
 impl Lab {
     /// Boots both boxes and waits until the daemon serves.
     pub fn start() -> Result<Self, LabError> {
-        let mut keeper = Keeper::start()?;
-        let group = keeper.group().to_owned();
-        let (edge, nas) = match (keeper.leader("edge"), keeper.leader("nas")) {
-            (Ok(edge), Ok(nas)) => {
-                (Node::new("edge", edge, keeper.pid(), &group), Node::new("nas", nas, keeper.pid(), &group))
-            }
-            (Err(problem), _) | (_, Err(problem)) => {
-                return Err(LabError::Broken(format!("{problem}\n{}", keeper.log())));
-            }
-        };
-        let lab = Self { edge, nas, keeper };
-        for node in [&lab.edge, &lab.nas] {
-            // Asked through the bus, which is not there in the first moments: an error means "not yet".
-            let up = wait::holds(LIMIT, || {
-                matches!(node.sh("systemctl is-system-running").stdout.trim(), "running" | "degraded")
-            });
-            if !up {
-                let units = node.sh("systemctl --no-pager list-jobs; systemctl --no-pager --failed");
-                return Err(LabError::Broken(format!(
-                    "`{}` did not come up within {LIMIT:?}\n{units:?}\n{}",
-                    node.name(),
-                    lab.keeper.log()
-                )));
-            }
-        }
-        if !wait::holds(LIMIT, || lab.edge.exists(READY)) {
-            let journal = lab.daemon_journal();
-            return Err(LabError::Broken(format!("the daemon did not start:\n{journal}")));
-        }
+        let keeper = Keeper::start()?;
+        let up = |name| Node::up(name, &keeper, None).map_err(LabError::Broken);
+        let lab = Self { edge: up("edge")?, nas: up("nas")?, keeper };
+        lab.daemon_serves().map_err(LabError::Broken)?;
         Ok(lab)
+    }
+
+    fn daemon_serves(&self) -> Result<(), String> {
+        if wait::holds(LIMIT, || self.edge.exists(READY)) {
+            return Ok(());
+        }
+        Err(format!("the daemon did not start:\n{}", self.daemon_journal()))
+    }
+
+    /// Reboots the edge box in order, and waits until the daemon serves again. Its disk stays; `/run`, `/tmp` and
+    /// the journal are new, and so is its boot id.
+    pub fn reboot_edge(&mut self) {
+        self.edge.sh("systemctl reboot").ok();
+        self.edge_again();
+    }
+
+    /// Cuts the power of the edge box: all its processes are gone at once. It comes up as after a reboot.
+    pub fn power_cut_edge(&mut self) {
+        self.edge.kill();
+        self.edge_again();
+    }
+
+    fn edge_again(&mut self) {
+        let again = Node::up("edge", &self.keeper, Some(self.edge.leader()));
+        self.edge = again.unwrap_or_else(|problem| panic!("{problem}"));
+        self.daemon_serves().unwrap_or_else(|problem| panic!("{problem}"));
     }
 
     /// For [`lab_or_skip!`]: None after it has said why, in a line that a CI script can count.

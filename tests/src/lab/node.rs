@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::keeper::Keeper;
 use super::{LIMIT, proc, wait};
 
 /// Enters the control group at `$1` before it becomes `nsenter`: so the box's systemd sees the process as one of
@@ -50,11 +51,30 @@ impl fmt::Display for Output {
 }
 
 impl Node {
-    pub(crate) fn new(name: &'static str, leader: u32, keeper: u32, lab: &str) -> Self {
-        let group = PathBuf::from(format!("/proc/{keeper}/root/sys/fs/cgroup/{lab}/{name}/payload/lab"));
-        // Without it commands still run, in the group of the test.
-        let _ = std::fs::create_dir_all(&group);
-        Self { name, leader, group }
+    /// Waits until the box is up; `not` is the process 1 of its life before.
+    pub(crate) fn up(name: &'static str, keeper: &Keeper, not: Option<u32>) -> Result<Self, String> {
+        let leader = keeper.leader(name, not).map_err(|problem| format!("{problem}\n{}", keeper.log()))?;
+        let (pid, lab) = (keeper.pid(), keeper.group());
+        let group = PathBuf::from(format!("/proc/{pid}/root/sys/fs/cgroup/{lab}/{name}/payload/lab"));
+        let node = Self { name, leader, group };
+        // Asked through the bus, which is not there in the first moments: an error means "not yet".
+        let is_up = || {
+            let state = node.sh("systemctl is-system-running").stdout;
+            matches!(state.trim(), "running" | "degraded")
+        };
+        if !wait::holds(LIMIT, is_up) {
+            let jobs = node.sh("systemctl --no-pager list-jobs; systemctl --no-pager --failed");
+            return Err(format!("`{name}` did not come up within {LIMIT:?}\n{jobs}\n{}", keeper.log()));
+        }
+        // Not earlier, for systemd clears its tree when it starts. Without it commands still run, in the group
+        // of the test.
+        let _ = std::fs::create_dir_all(&node.group);
+        Ok(node)
+    }
+
+    /// Kills its process 1, and with it the kernel kills all others of the box.
+    pub(crate) fn kill(&self) {
+        send(self.leader, Signal::SIGKILL);
     }
 
     /// `edge` or `nas`.
@@ -207,10 +227,8 @@ impl Running {
 
     /// Sends the program a signal, `Signal::SIGKILL` for one.
     pub fn signal(&self, signal: Signal) {
-        let ended = self.pid == 0 || proc::is_dead(self.pid);
-        if let (false, Ok(pid)) = (ended, i32::try_from(self.pid)) {
-            // It may end right now.
-            let _ = kill(Pid::from_raw(pid), signal);
+        if self.pid != 0 {
+            send(self.pid, signal);
         }
     }
 
@@ -223,6 +241,13 @@ impl Running {
     #[track_caller]
     pub fn wait(self) -> Output {
         finish(self.child)
+    }
+}
+
+fn send(pid: u32, signal: Signal) {
+    if let (false, Ok(pid)) = (proc::is_dead(pid), i32::try_from(pid)) {
+        // It may end right now.
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
