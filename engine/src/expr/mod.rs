@@ -9,10 +9,14 @@ pub(crate) use convert::kind_of;
 pub use refs::{ROOTS, Reference};
 pub use scope::{Outside, Scope};
 
-use cel::{Context as CelContext, FunctionContext, IdedExpr, Value as CelValue, parser::Parser};
+use cel::{Context as CelContext, Env, FunctionContext, IdedExpr, Value as CelValue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
 /// The longest expression, in bytes.
 pub const MAX_LENGTH: usize = 1024;
@@ -22,6 +26,14 @@ pub const MAX_OPERATORS: usize = 100;
 const MAX_RANGE: i64 = 10_000;
 /// The stack on which expressions are compiled and evaluated, in bytes.
 const STACK: usize = 16 << 20;
+
+/// CEL's standard library and its extensions for strings and lists.
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    let added = [env.add_extension(cel::extensions::strings), env.add_extension(cel::extensions::lists)];
+    debug_assert!(added.iter().all(Result::is_ok), "an extension does not fit the standard library");
+    Arc::new(env)
+});
 
 /// A compiled expression. Cheap to clone; two are equal if their texts are.
 #[derive(Clone)]
@@ -63,8 +75,8 @@ impl Expr {
         if text.trim().is_empty() {
             return Err(ExprError { message: "the expression is empty".into(), range: whole });
         }
-        let (ast, info) =
-            stacker::grow(STACK, || Parser::new().parse_with_source_info(text)).map_err(|errors| {
+        let (ast, info) = stacker::grow(STACK, || ENVIRONMENT.parser().parse_with_source_info(text))
+            .map_err(|errors| {
                 let first = errors.errors.first();
                 let range = first.map_or(whole, |error| at(text, error.pos));
                 let message = first.map_or("cannot be parsed".into(), |error| plain_syntax_error(&error.msg));
@@ -131,7 +143,7 @@ impl Expr {
     }
 
     fn context(&self, scope: &Scope) -> CelContext<'static, 'static> {
-        let mut context = CelContext::default();
+        let mut context = CelContext::with_env(ENVIRONMENT.clone());
         for (name, value) in scope.visible(&self.0.references) {
             context.add_variable_from_value(name, convert::to_cel(&value));
         }

@@ -19,6 +19,7 @@ fn values_keep_their_types() {
     assert_eq!(value("range(3).map(i, string(i))"), json!(["0", "1", "2"]));
     assert_eq!(value("size(out.entries)"), json!(0));
     assert_eq!(value("has(steps.b.out)"), json!(false));
+    assert_eq!(value("'20250123_101500'.substring(4, 6) + 'a b'.split(' ')[1]"), json!("01b"));
     assert_eq!(value("basename('/a/b.txt') + dirname('/a/b.txt')"), json!("b.txt/a"));
 }
 
