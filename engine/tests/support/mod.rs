@@ -49,6 +49,7 @@ pub(crate) struct MarkParams {
     name: String,
     /// Only reads.
     #[serde(default)]
+    #[expect(dead_code, reason = "`describe` looks at it before it is parsed")]
     reads: bool,
     /// The first so many attempts fail.
     #[serde(default)]
