@@ -110,6 +110,7 @@ impl Lab {
     }
 
     fn edge_again(&mut self) {
+        self.edge.ended().unwrap_or_else(|problem| panic!("{problem}"));
         let again = Node::up("edge", &self.keeper, Some(self.edge.leader()));
         self.edge = again.unwrap_or_else(|problem| panic!("{problem}"));
         self.daemon_serves().unwrap_or_else(|problem| panic!("{problem}"));

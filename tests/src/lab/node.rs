@@ -77,6 +77,22 @@ impl Node {
         send(self.leader, Signal::SIGKILL);
     }
 
+    /// Waits until process 1 has ended, and with it all others.
+    ///
+    /// At its end systemd stops all processes before it kills them, and an `nsenter` whose program is stopped stops
+    /// itself. It then never takes note of the program's end, and the kernel keeps the box's process namespace for
+    /// that. So this wakes the `nsenter`s of this box.
+    pub(crate) fn ended(&self) -> Result<(), String> {
+        let leader = self.leader.to_string();
+        let entered = |pid: &u32| proc::name(*pid) == "nsenter" && proc::arguments(*pid).contains(&leader);
+        let ended = wait::holds(LIMIT, || {
+            let stopped = proc::all().into_iter().filter(|&pid| proc::is_stopped(pid));
+            stopped.filter(entered).for_each(|pid| send(pid, Signal::SIGCONT));
+            proc::is_dead(self.leader)
+        });
+        if ended { Ok(()) } else { Err(format!("`{}` did not go down within {LIMIT:?}", self.name)) }
+    }
+
     /// `edge` or `nas`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -47,5 +47,13 @@ pub(crate) fn namespace(pid: u32, kind: &str) -> Option<PathBuf> {
 
 /// Gone, or a zombie that only its parent's wait keeps.
 pub(crate) fn is_dead(pid: u32) -> bool {
-    stat(pid).is_none_or(|fields| fields.first().is_some_and(|state| state == "Z" || state == "X"))
+    state(pid).is_none_or(|state| state == "Z" || state == "X")
+}
+
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    state(pid).is_some_and(|state| state == "T")
+}
+
+fn state(pid: u32) -> Option<String> {
+    stat(pid)?.into_iter().next()
 }
