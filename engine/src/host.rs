@@ -83,8 +83,13 @@ pub struct Exec {
     /// What it reads.
     pub stdin: Stdin,
     /// How many bytes of each of stdout and stderr are kept; the rest is read, counted and dropped.
-    /// 0 means [`Exec::KEEP`].
+    /// 0 means [`Exec::KEEP`]. Of a stream that is longer, the head and the tail are kept, with a line between
+    /// them that says how much was cut.
     pub keep: usize,
+    /// Where stdout goes instead: a file of this machine, made anew with mode 0600. It is counted, not kept.
+    pub stdout_file: Option<PathBuf>,
+    /// Whether running it twice is harmless: it is then run again after a connection that broke.
+    pub repeatable: bool,
 }
 
 impl Exec {
@@ -101,6 +106,20 @@ impl Exec {
     #[must_use]
     pub fn stdin(mut self, stdin: Stdin) -> Self {
         self.stdin = stdin;
+        self
+    }
+
+    /// With this variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// As one that may be run twice.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = true;
         self
     }
 
@@ -127,6 +146,8 @@ pub struct Output {
     pub stdout_bytes: u64,
     /// How many bytes stderr had in all.
     pub stderr_bytes: u64,
+    /// How many processes it left behind, which were then ended: no process outlives its step.
+    pub left_behind: usize,
 }
 
 impl Output {
