@@ -13,3 +13,5 @@ mod undo;
 pub use execute::{Asker, FailedCheck, RunEnd, Setup, execute};
 pub use info::run_info;
 pub use outside::LocalOutside;
+
+pub mod process;

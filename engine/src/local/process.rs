@@ -1,0 +1,277 @@
+//! Commands on this machine: each in a process group of its own, with its output bounded and its whole tree of
+//! processes ended with it.
+
+mod capture;
+mod proc_fs;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use capture::Capture;
+pub use tree::{GRACE, MARKER, ProcessId, Tree};
+
+use crate::{
+    error::{ErrorClass, StepError},
+    host::{BoxFuture, Cancel, Exec, Host, Output, Stdin},
+};
+use nix::sys::signal::Signal;
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
+    path::Path,
+    process::{ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, ChildStdin, Command},
+};
+
+/// How long pipes are read on after every process of the tree is gone: only one that got away can hold them.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// This machine.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalHost(());
+
+impl Default for LocalHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LocalHost {
+    /// This machine. Makes orphans of the processes that are started from now on children of this program.
+    #[must_use]
+    pub fn new() -> Self {
+        tree::become_subreaper();
+        Self(())
+    }
+}
+
+impl Host for LocalHost {
+    fn name(&self) -> &str {
+        "local"
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
+        Box::pin(run(exec, cancel))
+    }
+}
+
+/// A command that was started to live beside the steps that follow.
+#[derive(Debug)]
+pub struct Background {
+    /// The command and what comes from it.
+    pub tree: Tree,
+    child: Child,
+}
+
+impl Background {
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The system cannot tell.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+}
+
+/// Starts a command whose stdout and stderr go to the file `log`, made anew with mode 0600. It is marked as `tree`,
+/// so that whoever knows the mark can end it.
+///
+/// # Errors
+/// The log cannot be written or the command not started.
+pub fn spawn_background(exec: &Exec, log: &Path, tree: Tree) -> Result<Background, StepError> {
+    tree::become_subreaper();
+    let out = create(log)?;
+    let err = out.try_clone().map_err(|error| StepError::io(format!("write `{}`", log.display()), &error))?;
+    let mut command = command(exec, &tree)?;
+    let stdin = match &exec.stdin {
+        Stdin::File(path) => Stdio::from(open(path)?),
+        Stdin::Null => Stdio::null(),
+        Stdin::Bytes(_) => {
+            return Err(StepError::internal("a background process takes no bytes for its stdin"));
+        }
+    };
+    let child =
+        command.stdin(stdin).stdout(out).stderr(err).spawn().map_err(|error| spawn_error(exec, &error))?;
+    let tree = tree.started(child.id().unwrap_or_default());
+    Ok(Background { tree, child })
+}
+
+/// Ends the tree when the future that runs the command is dropped.
+struct Guard(Option<Tree>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(tree) = self.0.take() else { return };
+        // The thread outlives the runtime that may be going down with this future.
+        let end = move || drop(tree.end_blocking(Signal::SIGKILL, Duration::ZERO));
+        drop(thread::Builder::new().name("end-processes".into()).spawn(end));
+    }
+}
+
+async fn run(exec: Exec, cancel: &Cancel) -> Result<Output, StepError> {
+    if cancel.is_cancelled() {
+        return Err(cancelled(&exec));
+    }
+    let tree = Tree::new();
+    let mut command = command(&exec, &tree)?;
+    let (stdin, bytes) = match exec.stdin.clone() {
+        Stdin::Null => (Stdio::null(), Vec::new()),
+        Stdin::Bytes(bytes) => (Stdio::piped(), bytes),
+        Stdin::File(path) => (Stdio::from(open(&path)?), Vec::new()),
+    };
+    let stdout_file = exec.stdout_file.as_deref().map(create).transpose()?.map(tokio::fs::File::from_std);
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| spawn_error(&exec, &error))?;
+    let tree = tree.started(child.id().unwrap_or_default());
+    let mut guard = Guard(Some(tree.clone()));
+
+    let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
+    let (mut out, mut err) = (Capture::new(keep), Capture::new(keep));
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+        return Err(StepError::internal("a pipe to a command is missing"));
+    };
+    let mut drain = Box::pin(async {
+        tokio::try_join!(out.copy(stdout, stdout_file), err.read(stderr), feed(stdin, &bytes)).map(|_| ())
+    });
+
+    let mut drained = None;
+    let status = loop {
+        tokio::select! {
+            () = cancel.cancelled() => {
+                let ended = tree.end(Signal::SIGTERM, GRACE).await;
+                guard.0 = None;
+                drop(child.wait().await);
+                ended?;
+                return Err(cancelled(&exec));
+            }
+            status = child.wait() => break status,
+            done = &mut drain, if drained.is_none() => {
+                let failed = done.is_err();
+                drained = Some(done);
+                if failed {
+                    // Nobody reads on: the command would block for ever, or die of SIGPIPE at best.
+                    tree.end(Signal::SIGKILL, Duration::ZERO).await?;
+                }
+            }
+        }
+    };
+    let status = status.map_err(|error| StepError::io(format!("wait for `{}`", exec.argv[0]), &error))?;
+    // What the command left in the background may still hold the pipes: it ends first.
+    let left_behind = tree.end(Signal::SIGTERM, GRACE).await?;
+    guard.0 = None;
+    if drained.is_none() {
+        drained = tokio::time::timeout(DRAIN, &mut drain).await.ok();
+    }
+    drop(drain);
+    if let Some(Err(error)) = drained {
+        let what = exec.stdout_file.as_ref().map_or_else(
+            || format!("read the output of `{}`", exec.argv[0]),
+            |path| format!("write `{}`", path.display()),
+        );
+        return Err(StepError::io(what, &error));
+    }
+    Ok(Output {
+        code: status.code(),
+        signal: status.signal(),
+        stdout_bytes: out.total(),
+        stderr_bytes: err.total(),
+        stdout: out.into_bytes(),
+        stderr: err.into_bytes(),
+        left_behind,
+    })
+}
+
+/// Writes `bytes` and closes the pipe. A command that does not read to the end is no error.
+async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) -> io::Result<()> {
+    let Some(mut stdin) = stdin else { return Ok(()) };
+    match stdin.write_all(bytes).await {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn command(exec: &Exec, tree: &Tree) -> Result<Command, StepError> {
+    let Some((program, arguments)) = exec.argv.split_first().filter(|(program, _)| !program.is_empty())
+    else {
+        return Err(StepError::new(ErrorClass::Invalid, "the command is empty: expected a program"));
+    };
+    if let Some(dir) = &exec.dir {
+        // The error of a start does not say whether the program or the directory is missing.
+        let failed = match std::fs::metadata(dir) {
+            Ok(found) if found.is_dir() => None,
+            Ok(_) => Some(io::ErrorKind::NotADirectory.into()),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            return Err(StepError::io(format!("run `{program}` in the directory `{dir}`"), &error));
+        }
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).envs(&exec.env).env(MARKER, tree.environment_value()).process_group(0);
+    if let Some(dir) = &exec.dir {
+        command.current_dir(dir);
+    }
+    Ok(command)
+}
+
+fn create(path: &Path) -> Result<File, StepError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    options.open(path).map_err(|error| StepError::io(format!("create `{}`", path.display()), &error))
+}
+
+fn open(path: &Path) -> Result<File, StepError> {
+    File::open(path).map_err(|error| StepError::io(format!("open `{}` for stdin", path.display()), &error))
+}
+
+fn cancelled(exec: &Exec) -> StepError {
+    let program = exec.argv.first().map_or("", String::as_str);
+    StepError::new(ErrorClass::Cancelled, format!("`{program}` was stopped with the run"))
+}
+
+fn spawn_error(exec: &Exec, error: &io::Error) -> StepError {
+    let program = &exec.argv[0];
+    match error.kind() {
+        io::ErrorKind::NotFound if Path::new(program).is_file() => StepError::new(
+            ErrorClass::NotFound,
+            format!("cannot run `{program}`: the interpreter in its first line does not exist"),
+        )
+        .hint(format!("head -n 1 {program}")),
+        io::ErrorKind::NotFound => {
+            StepError::new(ErrorClass::NotFound, format!("program `{program}` does not exist"))
+                .hint(format!("install it, or give its full path; see: command -v {program}; echo $PATH"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            StepError::new(ErrorClass::Denied, format!("program `{program}` may not be run: {error}"))
+                .hint(format!("check that it is executable: ls -l {program}; namei -l {program}"))
+        }
+        io::ErrorKind::InvalidInput => StepError::new(
+            ErrorClass::Invalid,
+            format!("cannot run `{program}`: an argument or a variable holds a NUL byte"),
+        ),
+        io::ErrorKind::ArgumentListTooLong => {
+            StepError::new(ErrorClass::Invalid, format!("cannot run `{program}`: its arguments are too long"))
+                .hint("hand large values over by `stdin`")
+        }
+        _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => {
+            StepError::new(ErrorClass::Invalid, format!("`{program}` is no program of this machine"))
+                .hint(format!("file {program}"))
+        }
+        _ => StepError::io(format!("run `{program}`"), error),
+    }
+}

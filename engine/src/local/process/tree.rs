@@ -1,0 +1,238 @@
+//! A command with everything that it started, found again by a mark in the environment, and ended as a whole.
+
+use super::proc_fs::{self, Process};
+use crate::error::{ErrorClass, StepError};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::{Pid, getpgrp, getsid},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The variable that marks every process of a tree. A run inside a run appends its mark with a `:`.
+pub const MARKER: &str = "SHAKEDOWN_TREE";
+
+/// How long the processes of a tree may take to end after SIGTERM before they are killed.
+pub const GRACE: Duration = Duration::from_secs(2);
+
+/// How long killed processes may take to be gone; only a process that hangs in the kernel needs so long.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A process that cannot be taken for another, even after its pid has been given out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// A command and all processes that came from it. Can be stored, and ended by another run of this program: only
+/// processes with the mark, and what they started, are ever touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// The value of [`MARKER`] in the environment of its processes.
+    pub marker: String,
+    /// The boot in which it was started; after another boot nothing of it is left.
+    pub boot_id: String,
+    /// The command itself, once it has been started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<ProcessId>,
+    /// Whether the process group of the root belongs to the tree for sure. Not so in another run of this program:
+    /// the number may belong to a new group by then.
+    #[serde(skip)]
+    own_group: bool,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// A tree that has no process yet, with a mark of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        let half = || RandomState::new().build_hasher().finish();
+        let marker = format!("{:016x}{:016x}", half(), half());
+        Self { marker, boot_id: proc_fs::boot_id(), root: None, own_group: false }
+    }
+
+    /// The value to give to [`MARKER`]: the marks of the trees that this program is in, and the tree's own.
+    #[must_use]
+    pub fn environment_value(&self) -> String {
+        match std::env::var(MARKER) {
+            Ok(outer) if !outer.is_empty() => format!("{outer}:{}", self.marker),
+            _ => self.marker.clone(),
+        }
+    }
+
+    /// The tree once its root runs as `pid`, the leader of a process group of its own.
+    #[must_use]
+    pub(super) fn started(mut self, pid: u32) -> Self {
+        self.root = proc_fs::one(pid).map(|p| ProcessId { pid, start_time: p.start_time });
+        self.own_group = self.root.is_some();
+        self
+    }
+
+    /// The processes of the tree that live now.
+    #[must_use]
+    pub fn members(&self) -> Vec<ProcessId> {
+        if self.boot_id != proc_fs::boot_id() {
+            return Vec::new();
+        }
+        let me = std::process::id();
+        let all = proc_fs::all();
+        let mut chosen: BTreeMap<u32, Process> =
+            all.iter().filter(|p| p.pid != me && self.claims(p, &all)).map(|p| (p.pid, *p)).collect();
+        loop {
+            let before = chosen.len();
+            for process in &all {
+                let belongs = chosen.contains_key(&process.parent) || chosen.contains_key(&process.session);
+                if process.pid != me && belongs {
+                    chosen.insert(process.pid, *process);
+                }
+            }
+            if chosen.len() == before {
+                break;
+            }
+        }
+        let alive = chosen.into_values().filter(|process| !process.zombie);
+        alive.map(|p| ProcessId { pid: p.pid, start_time: p.start_time }).collect()
+    }
+
+    /// Whether the process belongs to the tree by what it is itself, not by its parent.
+    fn claims(&self, process: &Process, all: &[Process]) -> bool {
+        if let Some(root) = self.root {
+            if process.start_time < root.start_time {
+                return false;
+            }
+            if process.pid == root.pid {
+                return process.start_time == root.start_time;
+            }
+            let reused = || all.iter().any(|p| p.pid == root.pid && p.start_time != root.start_time);
+            if self.own_group && process.group == root.pid && !reused() {
+                return true;
+            }
+        }
+        proc_fs::is_marked(process.pid, MARKER, &self.marker)
+    }
+
+    /// Whether any process of the tree lives.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.members().is_empty()
+    }
+
+    /// Sends `signal` to every process of the tree, and SIGKILL to what still lives after `grace`, until none is
+    /// left. Gives the number of processes that were met. Blocks; see [`Tree::end`].
+    ///
+    /// # Errors
+    /// Processes are still alive: the user may not end them, or they hang in the kernel.
+    pub fn end_blocking(&self, signal: Signal, grace: Duration) -> Result<usize, StepError> {
+        let began = Instant::now();
+        let mut met = BTreeSet::new();
+        let mut empty_looks = 0;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let members = self.members();
+            reap_orphans();
+            if members.is_empty() {
+                empty_looks += 1;
+                // A process that is just being exchanged for another program shows no environment for a moment.
+                if met.is_empty() || empty_looks == 2 {
+                    return Ok(met.len());
+                }
+                continue;
+            }
+            empty_looks = 0;
+            let waited = began.elapsed();
+            let mut denied = 0;
+            for member in &members {
+                let mut sent = Ok(());
+                if met.insert(*member) {
+                    sent = send(*member, signal);
+                    // A stopped process takes the signal only once it goes on.
+                    let _ = send(*member, Signal::SIGCONT);
+                }
+                if waited >= grace {
+                    sent = send(*member, Signal::SIGKILL);
+                }
+                denied += usize::from(sent == Err(Errno::EPERM));
+            }
+            if waited >= grace && denied == members.len() || waited >= grace + KILL_LIMIT {
+                return Err(survivors(&members));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// As [`Tree::end_blocking`], without blocking the caller's thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn end(&self, signal: Signal, grace: Duration) -> Result<usize, StepError> {
+        let tree = self.clone();
+        tokio::task::spawn_blocking(move || tree.end_blocking(signal, grace))
+            .await
+            .map_err(|error| StepError::internal(format!("cannot end processes: {error}")))?
+    }
+}
+
+/// Sends a signal if the pid still belongs to that process.
+fn send(process: ProcessId, signal: Signal) -> Result<(), Errno> {
+    if proc_fs::one(process.pid).is_none_or(|now| now.start_time != process.start_time) {
+        return Ok(());
+    }
+    let Ok(pid) = i32::try_from(process.pid) else { return Ok(()) };
+    kill(Pid::from_raw(pid), signal)
+}
+
+fn survivors(members: &[ProcessId]) -> StepError {
+    let pids = members.iter().map(|member| member.pid.to_string()).collect::<Vec<_>>().join(" ");
+    let mut error = StepError::new(
+        ErrorClass::Busy,
+        format!("{} processes of the step could not be ended: {pids}", members.len()),
+    )
+    .hint(format!("sudo kill -9 {pids}"));
+    for member in members.iter().take(10) {
+        error = error.detail(format!("{} {}", member.pid, proc_fs::title(member.pid)));
+    }
+    error
+}
+
+/// Makes orphans of the processes that we start our children, so that they are seen and reaped.
+pub(super) fn become_subreaper() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        // Without it a container's init, or nobody, reaps them: the mark still finds them.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    });
+}
+
+/// Reaps dead orphans, and never a child that somebody in this program waits for: those are in our session, and
+/// either in our process group or leaders of their own.
+fn reap_orphans() {
+    let (me, my_group, my_session) = (std::process::id(), getpgrp().as_raw(), getsid(None).map(Pid::as_raw));
+    for process in proc_fs::all().into_iter().filter(|process| process.zombie && process.parent == me) {
+        let foreign_session = my_session.is_ok_and(|mine| i64::from(mine) != i64::from(process.session));
+        let foreign_group = process.group != process.pid && i64::from(process.group) != i64::from(my_group);
+        if (foreign_session || foreign_group)
+            && let Ok(pid) = i32::try_from(process.pid)
+        {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}
