@@ -1,5 +1,8 @@
 //! The built-in step types of Shakedown: one file each, one line each in [`builtin`].
 
+#[cfg(test)]
+mod testing;
+
 use engine::Registry;
 
 /// All built-in step types, in the order of the documentation.
