@@ -105,7 +105,10 @@ fn a_daemon_that_crashes_at_every_start_is_refused() {
     let output = stage.run("media-sync", &[]);
     assert_eq!(code(&output), Some(1), "{output}");
     let said = Stage::said(&output);
-    assert!(said.contains("auto-restart") && said.contains("journalctl"), "the crash loop is named: {output}");
+    assert!(
+        said.contains("auto-restart") && said.contains("journalctl"),
+        "the crash loop is named: {output}"
+    );
     assert_eq!(stage.lab.sql("SELECT count(*) FROM media_transfer_status").trim(), "0");
     assert_eq!(stage.lab.edge().sh(&format!("ls -A {MEDIA}")).ok(), "");
 }
@@ -135,7 +138,11 @@ fn a_checksum_mismatch_ends_the_run_with_the_daemons_own_words() {
     let message = line.split_once("ERROR").map(|(_, message)| message.trim()).unwrap_or_default();
     let start: String = message.chars().take(40).collect();
     assert!(Stage::said(&output).contains(&start), "`{start}` is quoted: {output}");
-    assert_eq!(stage.lab.nas().sh(&format!("find {REMOTE} -type f")).ok(), "", "the copy on the NAS is gone too");
+    assert_eq!(
+        stage.lab.nas().sh(&format!("find {REMOTE} -type f")).ok(),
+        "",
+        "the copy on the NAS is gone too"
+    );
     assert_eq!(stage.lab.sql("SELECT count(*) FROM media_transfer_status").trim(), "0");
     assert_eq!(stage.lab.edge().sh(&format!("ls -A {MEDIA}")).ok(), "");
 }

@@ -108,6 +108,8 @@ enum Next {
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     nodes: Vec<Node>,
+    /// The steps that need each step.
+    dependents: Vec<Vec<StepId>>,
     limits: Limits,
     /// Varies the delays of different runs; part of the plan, so that replay gives the same.
     seed: u64,
@@ -151,9 +153,16 @@ impl Scheduler {
     #[must_use]
     pub fn new(nodes: Vec<Node>, limits: Limits, seed: u64) -> Self {
         let steps = vec![state::StepRecord::default(); nodes.len()];
+        let mut dependents = vec![Vec::new(); nodes.len()];
+        for (step, node) in nodes.iter().enumerate() {
+            for need in &node.needs {
+                dependents[need.0].push(StepId(step));
+            }
+        }
         let undo_given_out = vec![false; nodes.len()];
         Self {
             nodes,
+            dependents,
             limits,
             seed,
             stage: Stage::New,

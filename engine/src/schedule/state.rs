@@ -63,6 +63,8 @@ pub(super) struct StepRecord {
     pub(super) undo: UndoState,
     /// Whether an attempt with an intent has begun.
     pub(super) touched: bool,
+    /// It never will start, for a step that it needs failed.
+    pub(super) blocked: bool,
     /// Given out, and its event has not come back.
     pub(super) issued: bool,
 }
@@ -220,6 +222,9 @@ impl Scheduler {
             }
         };
         self.finish(step, state);
+        if matches!(state, StepState::Failed | StepState::Unknown) {
+            self.block_dependents(step);
+        }
         let node = &self.nodes[step.0];
         // Prechecks are judged together by a decision; cleanup and diagnostics never change the verdict.
         if let (Some(class), Phase::Prepare | Phase::Monitor) = (class, node.phase)
@@ -334,22 +339,26 @@ impl Scheduler {
             match self.steps[step].state {
                 StepState::Running { .. } => false,
                 StepState::Retrying { .. } => stops,
-                StepState::Pending => stops || self.is_blocked(step),
+                StepState::Pending => stops || self.steps[step].blocked,
                 state => state.is_over(),
             }
         })
     }
 
-    /// Whether a step that has not started never will, for one that it needs failed.
-    pub(super) fn is_blocked(&self, step: usize) -> bool {
-        let node = &self.nodes[step];
-        // Cleanup goes on whatever happens to its parts: `needs` only orders it.
-        node.phase != Phase::Cleanup
-            && node.needs.iter().any(|need| match self.steps[need.0].state {
-                StepState::Failed | StepState::Unknown => true,
-                StepState::Pending => self.is_blocked(need.0),
-                _ => false,
-            })
+    /// Marks everything that depends on a failed step, directly or not.
+    fn block_dependents(&mut self, failed: StepId) {
+        // Cleanup goes on whatever happens to its parts: there `needs` only orders.
+        if self.nodes[failed.0].phase == Phase::Cleanup {
+            return;
+        }
+        let mut stack = vec![failed];
+        while let Some(StepId(step)) = stack.pop() {
+            for dependent in &self.dependents[step] {
+                if !std::mem::replace(&mut self.steps[dependent.0].blocked, true) {
+                    stack.push(*dependent);
+                }
+            }
+        }
     }
 
     fn undo_is_over(&self) -> bool {

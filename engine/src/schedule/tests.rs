@@ -298,3 +298,21 @@ fn delays_grow_up_to_the_longest_and_vary_by_no_more_than_the_jitter() {
         assert!(delay <= longest_delay(&retry, after));
     }
 }
+
+#[test]
+fn a_lattice_with_more_paths_than_can_be_walked_is_scheduled_at_once() {
+    // 60 layers of 3 steps, each needing all of the layer before, written last layer first: 3^60 paths.
+    let layers = 60;
+    let position = |layer: usize, i: usize| (layers - 1 - layer) * 3 + i;
+    let mut nodes = vec![node(Phase::Prepare, &[]); layers * 3];
+    for layer in 1..layers {
+        for i in 0..3 {
+            nodes[position(layer, i)] = node(Phase::Prepare, &[0, 1, 2].map(|j| position(layer - 1, j)));
+        }
+    }
+    let mut fates = vec![Fate::Done; layers * 3];
+    fates[position(40, 1)] = Fate::Failed;
+    let end = Simulation::new(nodes, fates).run(&[0], None);
+    assert_eq!(end.verdict(), Some(Verdict::Failed));
+    assert_eq!(end.started(position(41, 0)), None);
+}
