@@ -1,10 +1,11 @@
 //! How a step can go wrong: a class that `retry.on` and the exit code know, a message, a next step.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What kind of trouble a step met. `retry: { on: [...] }` names these in `kebab-case`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorClass {
     /// The system under test is not as expected: a false `expect`, a check that does not hold, `fail_when`.
@@ -95,7 +96,7 @@ impl fmt::Display for ErrorClass {
 }
 
 /// Why a step, a probe or an undo did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct StepError {
     /// What kind of trouble it is.

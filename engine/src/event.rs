@@ -4,6 +4,7 @@ use crate::{
     error::StepError,
     step::{Leftover, Undone},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, sync::Arc};
@@ -12,12 +13,12 @@ use std::{fmt, sync::Arc};
 pub const EVENT_VERSION: u32 = 1;
 
 /// Identifies a step of a plan: its position in [`Plan::steps`](crate::plan::Plan::steps).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StepId(pub usize);
 
 /// Part of a run. Order in `PHASES` is order in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// What must hold before; read-only.
@@ -56,7 +57,7 @@ impl fmt::Display for Phase {
 }
 
 /// What is durable before an effect starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Intent {
     /// The rendered parameters.
     pub params: Value,
@@ -70,7 +71,7 @@ pub struct Intent {
 }
 
 /// How an effect is taken back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UndoMethod {
     /// By the step type itself.
@@ -82,7 +83,7 @@ pub enum UndoMethod {
 }
 
 /// A rendered `undo`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UndoStep {
     /// The step type.
     pub kind: String,
@@ -94,7 +95,7 @@ pub struct UndoStep {
 }
 
 /// What became of an attempt. "Unknown" is an outcome of its own: it is never blindly retried.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It succeeded, with this output and a few words about it.
@@ -121,7 +122,7 @@ pub enum Outcome {
 }
 
 /// What the user, or `--force`, decided after failed prechecks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Go on regardless.
@@ -133,7 +134,7 @@ pub enum Decision {
 }
 
 /// Why a step was not run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// Its `when` was false.
@@ -143,7 +144,7 @@ pub enum SkipReason {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Everything held.
@@ -162,7 +163,7 @@ pub enum Verdict {
 }
 
 /// The count of what a run made and what is left of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Leftovers {
     /// Effects that the run made or may have made.
     pub created: usize,
@@ -175,7 +176,7 @@ pub struct Leftovers {
 }
 
 /// Something that happened in a run. The journal holds these; state and reports are folds over them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum RunEvent {
     /// The run began. Its plan is stored beside the journal.
@@ -262,7 +263,7 @@ pub enum RunEvent {
 }
 
 /// A [`RunEvent`] with its place and time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// Its place in the history of the run, from 0.
     pub seq: u64,

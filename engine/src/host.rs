@@ -212,7 +212,7 @@ pub trait Host: Send + Sync {
 }
 
 /// How to reach a host, as the playbook's `hosts` says.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct HostSpec {
     /// The name in the playbook.
     pub name: String,

@@ -10,9 +10,11 @@ pub use refs::{ROOTS, Reference};
 pub use scope::{Outside, Scope};
 
 use cel::{Context as CelContext, Env, FunctionContext, IdedExpr, Value as CelValue};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use std::{
+    borrow::Cow,
     fmt,
     ops::Range,
     sync::{Arc, LazyLock},
@@ -270,6 +272,18 @@ impl PartialEq for Expr {
 impl Serialize for Expr {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0.text)
+    }
+}
+
+impl JsonSchema for Expr {
+    fn schema_name() -> Cow<'static, str> {
+        "Expression".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "cel" })
     }
 }
 

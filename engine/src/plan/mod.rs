@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 pub const PLAN_VERSION: u32 = 1;
 
 /// Everything a run will do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// [`PLAN_VERSION`].
     pub version: u32,
@@ -59,7 +59,7 @@ pub struct Plan {
 }
 
 /// A step of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStep {
     /// Its id; of a `foreach` with its key: `media[2]`.
     pub id: String,
@@ -111,7 +111,7 @@ pub struct PlannedStep {
 }
 
 /// An item of a `foreach`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Each {
     /// The index in a list, the key in a map.
     pub key: Value,
@@ -132,7 +132,7 @@ pub struct Place {
 }
 
 /// What is foreseen of a step. There are three certainties: seen now, will be done, unknown until the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Forecast {
     /// A read-only probe saw this now.

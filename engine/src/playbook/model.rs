@@ -6,6 +6,7 @@ use crate::{
     expr::Expr,
     quantity::Millis,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -138,7 +139,7 @@ pub struct StepDef {
 }
 
 /// A step type with its parameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Body {
     /// The step type.
     pub kind: String,
@@ -176,7 +177,7 @@ pub struct RetryDef {
 }
 
 /// How long an effect lasts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// For the run only, like a test fixture.
@@ -191,7 +192,7 @@ pub enum Keep {
 }
 
 /// When a step is tried again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryPolicy {
     /// How many attempts in all, at least 1.
     pub attempts: u32,
@@ -222,7 +223,7 @@ impl Default for RetryPolicy {
 }
 
 /// A value in which expressions may stand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
     /// A value without expressions.
@@ -240,7 +241,7 @@ pub enum Template {
 }
 
 /// A piece of a [`Template::Text`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Text as it stands.

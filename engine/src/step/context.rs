@@ -14,7 +14,7 @@ use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::sync::Mutex;
 
 /// What is known of the run itself; `run` in expressions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunInfo {
     /// The run's id: 26 characters, sortable by time.
     pub id: String,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::future::Future;
 
 /// What a step does to the world, as far as its parameters tell before it runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// It only reads.
@@ -34,7 +34,7 @@ impl Effect {
 }
 
 /// What may be done with a step whose outcome is unknown, after a lost connection or a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovery {
     /// Running it again is harmless.
@@ -46,7 +46,7 @@ pub enum Recovery {
 }
 
 /// What a plan says of a step without asking the system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
     /// A line such as `create /data/a.txt, 1 KiB`: lower case, starts with a verb or a thing.
     pub title: String,
@@ -96,7 +96,7 @@ impl Description {
 }
 
 /// What a read-only look at the system says of a step that has not run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// What is there now, in a few words, such as `active` or `writable, WAL`.
     pub now: String,
@@ -105,7 +105,7 @@ pub struct Probe {
 }
 
 /// What a probe foresees. There is no "will succeed": nobody knows that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prospect {
     /// Nothing seen now speaks against it.
@@ -137,7 +137,7 @@ impl Probe {
 }
 
 /// What an undo came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "undone")]
 pub enum Undone {
     /// Everything this step made is gone again.
@@ -149,7 +149,7 @@ pub enum Undone {
 }
 
 /// Something that a run made and did not take back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Leftover {
     /// What it is, such as ``file `/data/a.txt` ``.
     pub what: String,
@@ -160,7 +160,7 @@ pub struct Leftover {
 }
 
 /// What the leftovers check finds when it looks for what a step made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It is not there.
