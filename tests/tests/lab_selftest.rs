@@ -123,9 +123,19 @@ fn a_checksum_mismatch_shows_only_as_an_error_line_at_priority_info() {
 #[test]
 fn a_hung_daemon_is_active_and_takes_no_row() {
     let lab = lab_or_skip!();
-    lab.set_faults(r#"{"hang": true}"#);
+    let faults = r#"{"hang": true}"#;
+    lab.set_faults(faults);
     lab.restart_daemon();
     add(&lab, NAME);
+    // It reads nothing but its faults file now, once a sync: so the bytes read count its syncs.
+    let daemon = lab.edge().sh(&format!("systemctl show -p MainPID --value {DAEMON}")).ok();
+    let daemon = daemon.trim();
+    let bytes_read = || -> usize {
+        let io = lab.edge().sh(&format!("sed -n 's/^rchar: //p' /proc/{daemon}/io"));
+        io.ok().trim().parse().expect("a number")
+    };
+    let from = bytes_read();
+    until("three syncs have passed", || bytes_read() >= from + 3 * faults.len());
     assert_eq!(lab.daemon_state().active, "active");
     assert_eq!(status(&lab, NAME), "pending");
     lab.set_faults("{}");

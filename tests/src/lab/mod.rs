@@ -73,7 +73,7 @@ pub struct DaemonState {
     pub active: String,
     /// `running`, `auto-restart`, `dead`, ...
     pub sub: String,
-    /// 0 when it has no process.
+    /// As the box counts, not as this machine does; 0 when it has no process.
     pub pid: u32,
     /// Restarts by systemd itself since the unit was last started by hand.
     pub restarts: u32,
@@ -158,8 +158,8 @@ impl Lab {
         self.keeper.forward(true);
     }
 
-    /// Tells the daemon what to get wrong, from its next sync on (or its next start, for `crash_at_start`); `{}` ends it.
-    /// The keys are those of the stand-in's `faults.rs`.
+    /// Tells the daemon what to get wrong, from its next sync on (or its next start, for `crash_at_start`); `{}`
+    /// ends it. The keys are those of the stand-in's `faults.rs`.
     pub fn set_faults(&self, json: &str) {
         // Beside it and renamed: the daemon must not read half of it.
         self.edge.write(&format!("{FAULTS}.new"), json);
