@@ -57,11 +57,18 @@ impl Cycle {
     }
 }
 
-/// The ids of the steps that an expression anywhere in `step` refers to.
+/// The ids of the steps that an expression anywhere in `step` refers to, and whether each such reference reads only
+/// the item of its own key: then an item of a `foreach` depends on that item alone.
 #[must_use]
-pub fn references(step: &StepDef) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut note = |expr: &Expr| found.extend(expr.steps().map(str::to_owned));
+pub fn references(step: &StepDef) -> BTreeMap<String, bool> {
+    let mut found = BTreeMap::new();
+    let mut note = |expr: &Expr| {
+        for reference in expr.references() {
+            if let Some(id) = reference.step() {
+                *found.entry(id.to_owned()).or_insert(true) &= reference.by_own_key;
+            }
+        }
+    };
     step.when.iter().chain(&step.expect).for_each(&mut note);
     step.body.for_each_expr(&mut note);
     if let Some(undo) = &step.undo {
@@ -83,7 +90,7 @@ impl Graph {
             steps.iter().enumerate().map(|(i, step)| (step.id.as_str(), i)).collect();
         for (position, step) in steps.iter().enumerate() {
             let needs = step.needs.iter().map(|(id, _)| (id.clone(), Edge::Needs));
-            let read = references(step).into_iter().map(|id| (id, Edge::Reference));
+            let read = references(step).into_keys().map(|id| (id, Edge::Reference));
             for (id, edge) in needs.chain(read) {
                 let Some(&before) = by_id.get(id.as_str()) else { continue };
                 if steps[before].phase == step.phase {

@@ -155,6 +155,18 @@ async fn a_foreach_runs_once_for_each_item_and_its_outputs_are_a_list() {
 }
 
 #[tokio::test]
+async fn an_item_waits_only_for_the_same_item_of_the_foreach_it_reads() {
+    let mut stage = Stage::new(vec![
+        step(Prepare, "first").foreach(json!(["a", "b"])),
+        step(Prepare, "second").foreach(json!(["a", "b"])).when("steps.first.out[each.key].name == item"),
+    ]);
+    let needs: Vec<_> = stage.plan.steps[2..].iter().map(|step| step.needs.clone()).collect();
+    assert_eq!(needs, [[engine::event::StepId(0)], [engine::event::StepId(1)]]);
+    assert_eq!(stage.run().await.exit_code(), 0);
+    assert_eq!(stage.log.lines().len(), 8, "four effects, each undone");
+}
+
+#[tokio::test]
 async fn all_prechecks_run_and_a_refused_one_changes_nothing() {
     let mut stage = Stage::new(vec![
         step(Precheck, "bad").with(json!({ "reads": true, "fails": 1 })),

@@ -40,7 +40,8 @@ impl Stage {
     fn manifest(&self) -> BTreeMap<String, String> {
         fn walk(dir: &Path, found: &mut BTreeMap<String, String>) {
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-                let facts = entry.metadata().map(|m| format!("{:o} {} {}", m.mode(), m.size(), m.mtime_nsec()));
+                let facts =
+                    entry.metadata().map(|m| format!("{:o} {} {}", m.mode(), m.size(), m.mtime_nsec()));
                 found.insert(entry.path().display().to_string(), facts.unwrap_or_default());
                 walk(&entry.path(), found);
             }

@@ -2,7 +2,7 @@
 
 use cel::{
     IdedExpr,
-    common::ast::{EntryExpr, Expr as Ast, LiteralValue, SourceInfo, operators},
+    common::ast::{CallExpr, EntryExpr, Expr as Ast, LiteralValue, SourceInfo, operators},
 };
 use std::ops::Range;
 
@@ -18,6 +18,8 @@ pub struct Reference {
     pub range: Range<usize>,
     /// Whether it only asks if the value is there: `has(...)`.
     pub guarded: bool,
+    /// Whether it is indexed by `each.key`: an item of a `foreach` reads the same item of another.
+    pub by_own_key: bool,
 }
 
 impl Reference {
@@ -50,11 +52,12 @@ impl Finder<'_> {
             if !self.local.contains(&path[0]) && !path[0].starts_with('@') {
                 let guarded = matches!(&node.expr, Ast::Select(select) if select.test);
                 let range = self.locate(ident, &path);
-                self.found.push(Reference { path, range, guarded });
+                self.found.push(Reference { path, range, guarded, by_own_key: false });
             }
             return;
         }
         match &node.expr {
+            Ast::Call(call) if self.by_own_key(call) => {}
             Ast::Call(call) => {
                 if let Some(target) = &call.target {
                     self.visit(target);
@@ -78,6 +81,22 @@ impl Finder<'_> {
             }
             Ast::Ident(_) | Ast::Literal(_) | Ast::Unspecified => {}
         }
+    }
+
+    /// Notes `steps.a.out[each.key]`; false if the call is anything else.
+    fn by_own_key(&mut self, call: &CallExpr) -> bool {
+        let [list, index] = call.args.as_slice() else { return false };
+        let (Some((path, ident)), Some((key, key_ident))) = (path_of(list), path_of(index)) else {
+            return false;
+        };
+        if call.func_name != operators::INDEX || key != ["each", "key"] || self.local.contains(&path[0]) {
+            return false;
+        }
+        let range = self.locate(ident, &path);
+        self.found.push(Reference { path, range, guarded: false, by_own_key: true });
+        let range = self.locate(key_ident, &key);
+        self.found.push(Reference { path: key, range, guarded: false, by_own_key: false });
+        true
     }
 
     fn entry(&mut self, entry: &EntryExpr) {

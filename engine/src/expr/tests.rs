@@ -43,6 +43,14 @@ fn references_are_found_and_local_names_are_not() {
 }
 
 #[test]
+fn the_same_item_of_another_foreach_is_told_from_any_item() {
+    let by_own_key = |text: &str| Expr::compile(text).unwrap().references()[0].by_own_key;
+    assert!(by_own_key("steps.a.out[each.key].path"));
+    assert!(!by_own_key("steps.a.out[0].path"));
+    assert!(!by_own_key("size(steps.a.out)"));
+}
+
+#[test]
 fn a_false_expectation_shows_the_value_of_each_operand() {
     let explain = |text: &str| Expr::compile(text).unwrap().explain(&scope());
     assert_eq!(explain("out.row.status == \"completed\""), [r#"out.row.status is "failed""#]);

@@ -88,10 +88,8 @@ impl Outputs {
             for id in expr.references().iter().filter(|r| !r.guarded).filter_map(crate::expr::Reference::step)
             {
                 let asked = expr.references().iter().any(|r| r.guarded && r.step() == Some(id));
-                let has_output = self
-                    .instances
-                    .get(id)
-                    .is_some_and(|steps| steps.iter().all(|step| self.outs[step.0].is_some()));
+                let mut read = step.reads.iter().filter(|read| plan.step(**read).base == id);
+                let has_output = read.all(|read| self.outs[read.0].is_some());
                 if !asked && !has_output {
                     missing.get_or_insert_with(|| id.to_owned());
                 }
@@ -99,7 +97,6 @@ impl Outputs {
         };
         step.when.iter().for_each(&mut look);
         step.body.for_each_expr(&mut look);
-        debug_assert!(step.reads.iter().all(|id| id.0 < plan.steps.len()), "reads of another plan");
         missing
     }
 

@@ -180,8 +180,12 @@ impl Builder<'_> {
             self.problems.push(PlanProblem::new(message).hint("shorten the lists of `foreach`"));
             return Vec::new();
         }
+        let keys: Vec<Vec<Option<Value>>> = items
+            .iter()
+            .map(|items| items.iter().map(|each| each.as_ref().map(|each| each.key.clone())).collect())
+            .collect();
         let mut first = 0;
-        let instances: Vec<BTreeSet<StepId>> = items
+        let instances: Vec<Vec<StepId>> = items
             .iter()
             .map(|items| {
                 let ids = (first..first + items.len()).map(StepId).collect();
@@ -191,16 +195,32 @@ impl Builder<'_> {
             .collect();
         let by_id: BTreeMap<&str, usize> =
             defs.iter().enumerate().map(|(i, def)| (def.id.as_str(), i)).collect();
-        let all = |of: &mut dyn Iterator<Item = usize>| -> Vec<StepId> {
-            of.flat_map(|i| instances[i].iter().copied()).collect::<BTreeSet<_>>().into_iter().collect()
-        };
         let mut steps = Vec::with_capacity(count);
         for (position, (def, items)) in defs.iter().zip(items).enumerate() {
-            let needs = all(&mut graph.before(position).into_iter());
-            let read = graph::references(def);
-            let reads = all(&mut read.iter().filter_map(|id| by_id.get(id.as_str()).copied()));
-            for each in items {
-                steps.extend(self.step(def, each, needs.clone(), reads.clone()));
+            let needed: BTreeSet<usize> =
+                def.needs.iter().filter_map(|(id, _)| by_id.get(id.as_str()).copied()).collect();
+            let read: Vec<(usize, bool)> = graph::references(def)
+                .into_iter()
+                .filter_map(|(id, own_key)| Some((*by_id.get(id.as_str())?, own_key)))
+                .map(|(up, own_key)| (up, own_key && keys[up] == keys[position]))
+                .collect();
+            for (item, each) in items.into_iter().enumerate() {
+                let mut needs = BTreeSet::new();
+                let mut reads = BTreeSet::new();
+                for (up, own_key) in &read {
+                    match own_key {
+                        true => reads.extend(instances[*up].get(item)),
+                        false => reads.extend(&instances[*up]),
+                    }
+                }
+                for up in graph.before(position) {
+                    let paired = !needed.contains(&up) && read.contains(&(up, true));
+                    match paired {
+                        true => needs.extend(instances[up].get(item)),
+                        false => needs.extend(&instances[up]),
+                    }
+                }
+                steps.extend(self.step(def, each, needs.into_iter().collect(), reads.into_iter().collect()));
             }
         }
         steps
@@ -311,7 +331,7 @@ impl Builder<'_> {
                 return Forecast::Unknown("whether it runs is known in the run".into());
             }
         }
-        match graph::references(def).into_iter().next() {
+        match graph::references(def).into_keys().next() {
             Some(after) if !known => Forecast::Unknown(format!("known after {after}")),
             _ if description.waits => Forecast::Unknown("known in the run".into()),
             _ if description.effect.is_read_only() => Forecast::Unknown("known in the run".into()),
