@@ -21,7 +21,7 @@ pub mod schedule;
 pub mod schema;
 pub mod step;
 
-pub use diagnostic::{Source, Span};
+pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity, Source, Span};
 pub use error::{ErrorClass, StepError};
 pub use registry::Registry;
 pub use step::Step;

@@ -1,6 +1,6 @@
 //! What expressions may read of this machine: files by `load`, variables by `env`.
 
-use crate::expr::Outside;
+use crate::{expr::Outside, playbook};
 use serde_json::Value;
 use std::{
     fs::File,
@@ -42,8 +42,9 @@ impl Outside for LocalOutside {
         match full.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
             "json" => serde_json::from_str(&text).map_err(|error| wrong(&error)),
             "toml" => toml::from_str(&text).map_err(|error| wrong(&error)),
+            "yaml" | "yml" => playbook::yaml_value(&text).map_err(|error| wrong(&error)),
             other => Err(format!(
-                "`{}`: expected a file ending in .json or .toml, found `.{other}`",
+                "`{}`: expected a file ending in .json, .yaml or .toml, found `.{other}`",
                 full.display()
             )),
         }

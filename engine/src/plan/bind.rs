@@ -55,7 +55,7 @@ pub fn bind_params(
 ///
 /// # Errors
 /// It is of another type, or none of the choices; in words for the user.
-pub(super) fn convert(param: &Param, value: &Value, dir: &Path) -> Result<Value, String> {
+pub fn convert(param: &Param, value: &Value, dir: &Path) -> Result<Value, String> {
     let wrong = |expected: &str| Err(format!("expected {expected}, found `{}`", shown(value)));
     let converted = match (param.ty, value) {
         (ParamType::String, Value::String(_)) => value.clone(),

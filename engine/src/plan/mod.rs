@@ -6,7 +6,7 @@ mod build;
 mod probe;
 mod render;
 
-pub use bind::bind_params;
+pub use bind::{bind_params, convert};
 pub use build::{Inputs, build};
 #[cfg(feature = "local")]
 pub use probe::probe_plan;

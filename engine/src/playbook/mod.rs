@@ -1,4 +1,14 @@
 //! From text to a valid [`Playbook`], with every mistake reported at once.
 
+mod fields;
 pub mod model;
+mod names;
+mod params;
+mod raw;
+mod read;
+mod steps;
+mod template;
+
 pub use model::*;
+pub use raw::yaml_value;
+pub use read::read;

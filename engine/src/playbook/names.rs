@@ -1,0 +1,339 @@
+//! Whether every name that an expression uses exists and may be used in its place.
+
+use super::{
+    fields::short,
+    steps::{StepReader, Use},
+    template::Placed,
+};
+use crate::{
+    diagnostic::{Code, Diagnostic, Diagnostics, Span, did_you_mean},
+    event::Phase,
+    expr::Reference,
+    playbook::{HostDef, Param, StepDef, Var},
+    registry::Registry,
+};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What `run` has.
+const RUN: [&str; 7] = ["id", "stamp", "started_at", "host", "user", "dir", "exe"];
+
+/// The names of a playbook.
+pub(super) struct Names<'p> {
+    pub(super) params: &'p [Param],
+    pub(super) vars: &'p [Var],
+    pub(super) hosts: &'p [HostDef],
+    pub(super) steps: &'p [StepDef],
+    pub(super) registry: &'p Registry,
+    pub(super) used: BTreeSet<String>,
+}
+
+/// What an expression may use beside `params`, `vars` and `run`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowed {
+    pub(super) steps: bool,
+    pub(super) hosts: bool,
+    pub(super) out: bool,
+    pub(super) watched: Vec<String>,
+    pub(super) each: Option<Option<String>>,
+    /// The step it belongs to.
+    pub(super) step: Option<usize>,
+}
+
+impl From<&Use> for Allowed {
+    fn from(of: &Use) -> Self {
+        Self {
+            steps: of.steps,
+            hosts: true,
+            out: of.out,
+            watched: of.watched.clone(),
+            each: of.each.clone(),
+            step: Some(of.step),
+        }
+    }
+}
+
+impl Names<'_> {
+    /// Checks all references of an expression.
+    pub(super) fn check(&mut self, placed: &Placed, allowed: &Allowed, found: &mut Diagnostics) {
+        for reference in placed.expr.references() {
+            let span = placed.place(&reference.range);
+            if let Some(diagnostic) = self.reference(reference, placed, allowed, span) {
+                found.push(diagnostic);
+            }
+        }
+    }
+
+    fn reference(
+        &mut self,
+        reference: &Reference,
+        placed: &Placed,
+        allowed: &Allowed,
+        span: Span,
+    ) -> Option<Diagnostic> {
+        let root = reference.path[0].as_str();
+        let field = reference.path.get(1).map(String::as_str);
+        let alias = allowed.each.as_ref().and_then(|alias| alias.as_deref());
+        if alias == Some(root) || allowed.watched.iter().any(|name| name == root) {
+            return None;
+        }
+        match root {
+            "params" => {
+                self.known(root, field, self.params.iter().map(|param| param.name.as_str()).collect(), span)
+            }
+            "vars" => self.known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), span),
+            "hosts" if allowed.hosts => {
+                self.known(root, field, self.hosts.iter().map(|host| host.name.as_str()).collect(), span)
+            }
+            "run" => self.known(root, field, RUN.to_vec(), span),
+            "out" if allowed.out && allowed.watched.is_empty() => None,
+            "out" if allowed.out => {
+                let message = "`out` does not exist beside `watch`: its steps have names".to_owned();
+                let hint = format!("use one of: {}", allowed.watched.join(", "));
+                Some(Diagnostic::error(Code::OutOfPlace, message, span).hint(hint))
+            }
+            "out" => {
+                let message = "`out` is known only in `expect` and in conditions such as `succeed_when`";
+                Some(
+                    Diagnostic::error(Code::OutOfPlace, message, span)
+                        .hint("read another step by `steps.ID.out`"),
+                )
+            }
+            "each" if allowed.each.is_some() => match field {
+                Some("key" | "value") => None,
+                _ => {
+                    let message = "`each` has `each.key` and `each.value`";
+                    Some(Diagnostic::error(Code::UnknownName, message, span))
+                }
+            },
+            "each" => {
+                let message = "`each` is known only in a step with `foreach`";
+                Some(Diagnostic::error(Code::OutOfPlace, message, span))
+            }
+            "steps" if allowed.steps => self.step(reference, placed, allowed, span),
+            "steps" | "hosts" => {
+                let message =
+                    format!("`{root}` is not known here: this value is needed before any step runs");
+                Some(Diagnostic::error(Code::OutOfPlace, message, span))
+            }
+            _ => {
+                let mut known = vec!["params", "vars", "steps", "hosts", "run"];
+                if allowed.out {
+                    known.push("out");
+                }
+                if allowed.each.is_some() {
+                    known.push("each");
+                }
+                known.extend(alias);
+                known.extend(allowed.watched.iter().map(String::as_str));
+                let message = format!("unknown name `{}`", short(root));
+                let hint = did_you_mean(root, known.iter().copied()).unwrap_or_else(|| {
+                    format!("known names are: {}; text stands in quotes", known.join(", "))
+                });
+                Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
+            }
+        }
+    }
+
+    fn known(&mut self, root: &str, field: Option<&str>, names: Vec<&str>, span: Span) -> Option<Diagnostic> {
+        let Some(field) = field else {
+            self.used.extend(names.iter().map(|name| format!("{root}.{name}")));
+            return None;
+        };
+        if names.contains(&field) {
+            self.used.insert(format!("{root}.{field}"));
+            return None;
+        }
+        let message = format!("unknown name `{root}.{}`", short(field));
+        let hint = did_you_mean(field, names.iter().copied()).unwrap_or_else(|| match names.as_slice() {
+            [] => format!("the playbook has no `{root}`"),
+            names => format!("`{root}` has: {}", names.join(", ")),
+        });
+        Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
+    }
+
+    fn step(
+        &mut self,
+        reference: &Reference,
+        placed: &Placed,
+        allowed: &Allowed,
+        span: Span,
+    ) -> Option<Diagnostic> {
+        let id = reference.path.get(1)?;
+        let own = allowed.step.and_then(|step| self.steps.get(step));
+        let Some(other) = self.steps.iter().find(|step| step.id == *id) else {
+            let names: Vec<&str> = self.steps.iter().map(|step| step.id.as_str()).collect();
+            let hint = did_you_mean(id, names.iter().copied())
+                .unwrap_or_else(|| format!("the steps are: {}", names.join(", ")));
+            return Some(
+                Diagnostic::error(Code::UnknownName, format!("unknown step `{}`", short(id)), span)
+                    .hint(hint),
+            );
+        };
+        let own = own?;
+        if own.id == other.id {
+            let message = format!("`{id}` refers to itself");
+            return Some(
+                Diagnostic::error(Code::Cycle, message, span).hint("its own output is `out`, in `expect`"),
+            );
+        }
+        if other.phase > own.phase || (own.phase == Phase::Cleanup && other.phase == Phase::OnFailure) {
+            let message = format!("`{id}` runs in `{}`, after `{}`", other.phase, own.phase);
+            return Some(Diagnostic::error(Code::OutOfPlace, message, span));
+        }
+        match reference.path.get(2).map(String::as_str) {
+            Some("status") | None => None,
+            Some("out") => self.output(reference, other, own, placed, span),
+            Some(field) => {
+                let message = format!("unknown name `steps.{id}.{}`", short(field));
+                let hint = format!("a step has `steps.{id}.out` and `steps.{id}.status`");
+                Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
+            }
+        }
+    }
+
+    fn output(
+        &self,
+        reference: &Reference,
+        other: &StepDef,
+        own: &StepDef,
+        placed: &Placed,
+        span: Span,
+    ) -> Option<Diagnostic> {
+        let id = &other.id;
+        let asked = placed
+            .expr
+            .references()
+            .iter()
+            .any(|r| r.step() == Some(id) && (r.guarded || r.path.get(2).is_some_and(|f| f == "status")));
+        let both_guarded = own
+            .when
+            .as_ref()
+            .is_some_and(|when| when.steps().any(|step| step == id) || Some(when) == other.when.as_ref());
+        if other.when.is_some() && !asked && !both_guarded && !reference.guarded {
+            let message = format!("`{id}` may be skipped by its `when`: it may have no output");
+            let hint =
+                format!("ask first: has(steps.{id}.out) ? … : …, or give this step a `when` on steps.{id}");
+            return Some(Diagnostic::error(Code::MayBeSkipped, message, span).hint(hint));
+        }
+        let field = reference.path.get(3)?;
+        if other.foreach.is_some() {
+            return None;
+        }
+        let schema = self.registry.get(&other.body.kind)?.output_schema();
+        let properties = schema.get("properties").and_then(Value::as_object)?;
+        if properties.is_empty() || properties.contains_key(field) {
+            return None;
+        }
+        let names = properties.keys().map(String::as_str);
+        let message = format!("`{id}` is a `{}` step: it has no output `{}`", other.body.kind, short(field));
+        let hint = did_you_mean(field, names.clone())
+            .unwrap_or_else(|| format!("its outputs are: {}", names.collect::<Vec<_>>().join(", ")));
+        Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
+    }
+
+    /// `needs` names steps of the same phase.
+    pub(super) fn needs(&self, found: &mut Diagnostics) {
+        for step in self.steps {
+            for (need, span) in &step.needs {
+                let diagnostic = match self.steps.iter().find(|other| other.id == *need) {
+                    Some(other) if other.id == step.id => {
+                        Some(Diagnostic::error(Code::Cycle, format!("`{need}` needs itself"), *span))
+                    }
+                    Some(other) if other.phase != step.phase => {
+                        let message =
+                            format!("`{need}` runs in `{}`, this step in `{}`", other.phase, step.phase);
+                        let hint =
+                            "phases follow each other by themselves; `needs` orders steps of one phase";
+                        Some(Diagnostic::error(Code::OutOfPlace, message, *span).hint(hint))
+                    }
+                    Some(_) => None,
+                    None => {
+                        let names = self
+                            .steps
+                            .iter()
+                            .filter(|other| other.phase == step.phase)
+                            .map(|other| other.id.as_str());
+                        let message = format!("unknown step `{}`", short(need));
+                        let diagnostic = Diagnostic::error(Code::UnknownName, message, *span);
+                        Some(match did_you_mean(need, names) {
+                            Some(hint) => diagnostic.hint(hint),
+                            None => diagnostic,
+                        })
+                    }
+                };
+                diagnostic.into_iter().for_each(|diagnostic| found.push(diagnostic));
+            }
+        }
+    }
+
+    /// Literal names of hosts.
+    pub(super) fn host_names(&self, places: &[(String, Span)], found: &mut Diagnostics) {
+        let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).chain(["local"]).collect();
+        for (name, span) in places.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
+            let message = format!("unknown host `{}`", short(name));
+            let hint = did_you_mean(name, names.iter().copied())
+                .unwrap_or_else(|| format!("the hosts are: {}", names.join(", ")));
+            found.push(Diagnostic::error(Code::UnknownName, message, *span).hint(hint));
+        }
+    }
+}
+
+/// Puts vars in an order in which each can be evaluated.
+///
+/// # Errors
+/// The names of a cycle, each before the next.
+pub(super) fn order_vars(vars: Vec<Var>) -> Result<Vec<Var>, (Vec<String>, Span)> {
+    let needs: BTreeMap<String, Vec<String>> = vars
+        .iter()
+        .map(|var| {
+            let mut names = Vec::new();
+            var.value.for_each_expr(&mut |expr| {
+                let used = expr
+                    .references()
+                    .iter()
+                    .filter(|r| r.path[0] == "vars")
+                    .filter_map(|r| r.path.get(1).cloned());
+                names.extend(used);
+            });
+            (var.name.clone(), names)
+        })
+        .collect();
+    let mut left = vars;
+    let mut ordered: Vec<Var> = Vec::new();
+    while !left.is_empty() {
+        let ready = left.iter().position(|var| {
+            needs[&var.name]
+                .iter()
+                .all(|need| !needs.contains_key(need) || ordered.iter().any(|done| done.name == *need))
+        });
+        match ready {
+            Some(at) => ordered.push(left.remove(at)),
+            None => {
+                let mut path = vec![left[0].name.clone()];
+                loop {
+                    let last = &path[path.len() - 1];
+                    let next =
+                        needs[last].iter().find(|need| left.iter().any(|var| var.name == **need)).cloned();
+                    let next = next.unwrap_or_else(|| last.clone());
+                    if let Some(at) = path.iter().position(|name| *name == next) {
+                        let mut cycle = path.split_off(at);
+                        cycle.push(next);
+                        let span =
+                            left.iter().find(|var| var.name == cycle[0]).map_or(left[0].span, |var| var.span);
+                        return Err((cycle, span));
+                    }
+                    path.push(next);
+                }
+            }
+        }
+    }
+    Ok(ordered)
+}
+
+impl StepReader<'_, '_> {
+    /// What each expression of the steps may use, by position in the reader's list.
+    pub(super) fn take_uses(&mut self) -> Vec<Use> {
+        std::mem::take(&mut self.uses)
+    }
+}

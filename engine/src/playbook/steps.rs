@@ -1,0 +1,388 @@
+//! Reads steps: the keys that all have, and exactly one step type.
+
+use super::{
+    fields::{Fields, kind, short},
+    raw::{Node, NodeValue},
+    template::Reader,
+};
+use crate::{
+    diagnostic::{Code, Diagnostic, Span, did_you_mean},
+    error::ErrorClass,
+    event::Phase,
+    playbook::{Body, Foreach, Keep, RetryDef, StepDef, Template},
+    registry::Registry,
+    step::{Description, ParamsView},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, ops::Range};
+
+/// Which expressions (by position in [`Reader::exprs`]) may use which names.
+#[derive(Clone, Debug)]
+pub(super) struct Use {
+    pub(super) exprs: Range<usize>,
+    /// Whether `out` is this step's output.
+    pub(super) out: bool,
+    /// Names of a `watch`.
+    pub(super) watched: Vec<String>,
+    /// Whether `steps` may be used.
+    pub(super) steps: bool,
+    /// The `as` of a `foreach`, if the step has one.
+    pub(super) each: Option<Option<String>>,
+    /// The step that the expression belongs to.
+    pub(super) step: usize,
+}
+
+/// Reads the steps of a playbook.
+pub(super) struct StepReader<'r, 'a> {
+    pub(super) reader: &'r mut Reader<'a>,
+    pub(super) registry: &'r Registry,
+    /// The names of the `watch` that is being read.
+    pub(super) watched: Vec<String>,
+    /// Conditions among parameters: they may use `out` and the watched names.
+    pub(super) conditions: Vec<(usize, Vec<String>)>,
+    pub(super) uses: Vec<Use>,
+    pub(super) steps: Vec<StepDef>,
+}
+
+const STEP_KEYS: [&str; 14] = [
+    "name",
+    "needs",
+    "when",
+    "foreach",
+    "as",
+    "timeout",
+    "retry",
+    "expect",
+    "undo",
+    "keep",
+    "continue_on_error",
+    "on",
+    "lock",
+    "hint",
+];
+
+impl StepReader<'_, '_> {
+    /// All steps of a phase.
+    pub(super) fn phase(&mut self, phase: Phase, node: &Node) {
+        let NodeValue::Map(entries) = &node.value else {
+            if !matches!(node.value, NodeValue::Scalar(Value::Null)) {
+                let message = format!("`{phase}`: expected a map of steps, found {}", kind(node));
+                let diagnostic = Diagnostic::error(Code::WrongType, message, node.span);
+                self.reader.found.push(match node.value {
+                    NodeValue::Seq(_) => diagnostic.hint("give each step an id: `id:` instead of `- `"),
+                    _ => diagnostic,
+                });
+            }
+            return;
+        };
+        for (id, span, body) in entries {
+            self.step(phase, id, *span, body);
+        }
+    }
+
+    fn step(&mut self, phase: Phase, id: &str, span: Span, node: &Node) {
+        let valid = check_name(id, "a step's id", span);
+        if let Some(diagnostic) = valid {
+            self.reader.found.push(diagnostic);
+        }
+        if self.steps.iter().any(|step| step.id == id) {
+            let message = format!("the step `{}` exists already", short(id));
+            let hint = "ids are unique over all phases";
+            self.reader.found.push(Diagnostic::error(Code::Duplicate, message, span).hint(hint));
+        }
+        let Some(mut fields) = Fields::of(node, "step", self.reader.found) else { return };
+        let position = self.steps.len();
+        let mut mark = self.reader.exprs.len();
+        let alias = fields.text("as", self.reader.found);
+        let foreach_node = fields.take("foreach");
+        let each = foreach_node.map(|_| alias.clone());
+        let foreach =
+            foreach_node.map(|(_, node)| Foreach { items: self.reader.value(node), alias: alias.clone() });
+        self.note(&mut mark, position, false, false, None);
+        if let (None, Some(alias)) = (&foreach, &alias) {
+            let message = format!("`as: {alias}` stands without `foreach`");
+            self.reader.found.push(Diagnostic::error(Code::Conflict, message, span));
+        }
+        if let Some(alias) = &alias
+            && crate::expr::ROOTS.contains(&alias.as_str())
+        {
+            let message = format!("`as`: `{alias}` is a name of the language");
+            self.reader
+                .found
+                .push(Diagnostic::error(Code::BadName, message, span).hint("choose another name"));
+        }
+
+        let name = fields.text("name", self.reader.found);
+        let needs = self.needs(&mut fields);
+        let keep = self.keep(&mut fields);
+        let continue_on_error = fields.flag("continue_on_error", self.reader.found);
+        let duration = json!({ "type": "string", "format": "duration" });
+        let timeout = fields.take("timeout").map(|(_, node)| self.shaped(node, &duration, "timeout"));
+        let retry = fields.take("retry").and_then(|(_, node)| self.retry(node));
+        let lock = self.text_field(&mut fields, "lock");
+        self.note(&mut mark, position, false, false, each.clone());
+        let when = fields.take("when").and_then(|(_, node)| self.reader.bare("when", node));
+        let hint = self.text_field(&mut fields, "hint");
+        let on = self.text_field(&mut fields, "on");
+        self.note(&mut mark, position, false, true, each.clone());
+        let expect = fields.take("expect").and_then(|(_, node)| self.reader.bare("expect", node));
+        self.note(&mut mark, position, true, true, each.clone());
+        let undo_node = fields.take("undo");
+        let undo = undo_node.and_then(|(_, node)| self.body_of(node, "undo"));
+        self.note(&mut mark, position, false, true, each.clone());
+        let body = self.kind_of(&mut fields, span, on);
+        self.note(&mut mark, position, false, true, each);
+        fields.finish(&self.registry.kinds(), self.reader.found);
+        let Some(body) = body else { return };
+        if let Some(description) = self.describe(&body) {
+            let reads = description.effect.is_read_only();
+            if !reads && matches!(phase, Phase::Precheck | Phase::OnFailure) {
+                let message = format!("`{}` changes something, and `{phase}` may only read", short(id));
+                let diagnostic = Diagnostic::error(Code::EffectInReadOnly, message, span);
+                self.reader.found.push(match body.kind.as_str() {
+                    "command" | "ssh" => {
+                        diagnostic.hint("if it only reads, say so: reads: true; else move it to `prepare`")
+                    }
+                    _ => diagnostic.hint("move it to `prepare`, where it is undone, or to `cleanup`"),
+                });
+            }
+            if let (true, Some((undo, _))) = (reads, undo_node) {
+                let message = format!("`{}` only reads: its `undo` is never used", short(id));
+                self.reader.found.push(Diagnostic::warning(Code::Unused, message, undo));
+            }
+        }
+        let id = id.to_owned();
+        self.steps.push(StepDef {
+            id,
+            phase,
+            name,
+            needs,
+            when,
+            foreach,
+            timeout,
+            retry,
+            expect,
+            undo,
+            keep,
+            continue_on_error,
+            lock,
+            hint,
+            body,
+            span,
+        });
+    }
+
+    /// Notes what the expressions read since `mark` may use.
+    fn note(&mut self, mark: &mut usize, step: usize, out: bool, steps: bool, each: Option<Option<String>>) {
+        let conditions = std::mem::take(&mut self.conditions);
+        for index in *mark..self.reader.exprs.len() {
+            let condition = conditions.iter().find(|(at, _)| *at == index);
+            let watched = condition.map(|(_, names)| names.clone()).unwrap_or_default();
+            let out = out || condition.is_some();
+            self.uses.push(Use { exprs: index..index + 1, out, watched, steps, each: each.clone(), step });
+        }
+        *mark = self.reader.exprs.len();
+    }
+
+    fn text_field(&mut self, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {
+        let (_, node) = fields.take(key)?;
+        Some(self.shaped(node, &json!({ "type": "string" }), key))
+    }
+
+    fn needs(&mut self, fields: &mut Fields<'_>) -> Vec<(String, Span)> {
+        let Some((_, node)) = fields.take("needs") else { return Vec::new() };
+        let items: Vec<&Node> = match &node.value {
+            NodeValue::Seq(items) => items.iter().collect(),
+            _ => vec![node],
+        };
+        let mut needs = Vec::new();
+        for item in items {
+            match &item.value {
+                NodeValue::Scalar(Value::String(id)) => needs.push((id.clone(), item.span)),
+                _ => {
+                    let message = format!("`needs`: expected the id of a step, found {}", kind(item));
+                    self.reader.found.push(Diagnostic::error(Code::WrongType, message, item.span));
+                }
+            }
+        }
+        needs
+    }
+
+    fn keep(&mut self, fields: &mut Fields<'_>) -> Keep {
+        let Some((_, node)) = fields.take("keep") else { return Keep::Never };
+        let schema = json!({ "type": "string", "enum": ["never", "on_failure", "on_success", "always"] });
+        let template = self.shaped(node, &schema, "keep");
+        match template {
+            Template::Literal(value) => serde_json::from_value(value).unwrap_or_default(),
+            _ => {
+                let message = "`keep` must be known: an expression cannot stand here";
+                self.reader.found.push(Diagnostic::error(Code::WrongType, message, node.span));
+                Keep::Never
+            }
+        }
+    }
+
+    fn retry(&mut self, node: &Node) -> Option<RetryDef> {
+        let mut fields = Fields::of(node, "`retry`", self.reader.found)?;
+        let number = json!({ "type": "number", "minimum": 0 });
+        let attempts = json!({ "type": "integer", "minimum": 1, "maximum": 1000 });
+        let duration = json!({ "type": "string", "format": "duration" });
+        let attempts = fields
+            .require("attempts", self.reader.found)
+            .map(|node| self.shaped(node, &attempts, "attempts"));
+        let delay = fields.take("delay").map(|(_, node)| self.shaped(node, &duration, "delay"));
+        let backoff = fields.take("backoff").map(|(_, node)| self.shaped(node, &number, "backoff"));
+        let max_delay = fields.take("max_delay").map(|(_, node)| self.shaped(node, &duration, "max_delay"));
+        let share = json!({ "type": "number", "minimum": 0, "maximum": 1 });
+        let jitter = fields.take("jitter").map(|(_, node)| self.shaped(node, &share, "jitter"));
+        let names: Vec<&str> = ErrorClass::ALL.iter().map(|class| class.name()).collect();
+        let classes = json!({ "type": "array", "items": { "type": "string", "enum": names } });
+        let on = match fields.take("on").map(|(_, node)| self.shaped(node, &classes, "on")) {
+            Some(Template::Literal(value)) => serde_json::from_value(value).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        fields.finish(&[], self.reader.found);
+        Some(RetryDef { attempts: attempts?, delay, backoff, max_delay, jitter, on })
+    }
+
+    /// A body of its own: exactly one step type and `on`.
+    pub(super) fn body_of(&mut self, node: &Node, what: &str) -> Option<Body> {
+        let mut fields = Fields::of(node, "step", self.reader.found)?;
+        let on = self.text_field(&mut fields, "on");
+        let body = self.kind_of(&mut fields, node.span, on);
+        for key in STEP_KEYS {
+            if key != "on" && fields.rest().iter().any(|(name, ..)| *name == key) {
+                let span = fields
+                    .rest()
+                    .iter()
+                    .find(|(name, ..)| *name == key)
+                    .map_or(node.span, |(_, span, _)| *span);
+                let message = format!("`{key}` cannot stand inside `{what}`");
+                self.reader.found.push(
+                    Diagnostic::error(Code::OutOfPlace, message, span).hint("set it on the step itself"),
+                );
+                fields.accept(key);
+            }
+        }
+        fields.finish(&self.registry.kinds(), self.reader.found);
+        body
+    }
+
+    /// Takes the one step type among the fields.
+    fn kind_of(&mut self, fields: &mut Fields<'_>, span: Span, on: Option<Template>) -> Option<Body> {
+        let kinds = self.registry.kinds();
+        let there: Vec<_> = fields.rest().into_iter().filter(|(key, ..)| kinds.contains(key)).collect();
+        let (kind, kind_span, node) = match there.as_slice() {
+            [] => {
+                let near = fields
+                    .rest()
+                    .into_iter()
+                    .find_map(|(key, span, _)| Some((span, did_you_mean(key, kinds.iter().copied())?)));
+                let message = "this step has no step type".to_owned();
+                let (at, hint) = match near {
+                    // The unknown key itself is reported with the same suggestion.
+                    Some((_, _)) => return None,
+                    None => (span, format!("add one of: {}", kinds.join(", "))),
+                };
+                self.reader.found.push(Diagnostic::error(Code::MissingKey, message, at).hint(hint));
+                return None;
+            }
+            [only] => *only,
+            [first, second, ..] => {
+                let message =
+                    format!("`{}` cannot go with `{}`: a step has exactly one step type", second.0, first.0);
+                let diagnostic = Diagnostic::error(Code::Conflict, message, second.1);
+                self.reader.found.push(diagnostic.hint("make two steps of it"));
+                there.iter().for_each(|(key, ..)| fields.accept(key));
+                return None;
+            }
+        };
+        fields.accept(kind);
+        let step = self.registry.get(kind)?.clone();
+        if !step.docs().on_host
+            && let Some(Template::Literal(Value::String(host))) = &on
+            && host != "local"
+        {
+            let message = format!("`{kind}` cannot run `on` a host");
+            self.reader.found.push(Diagnostic::error(Code::Conflict, message, kind_span));
+        }
+        let errors_before = self.reader.found.iter().count();
+        let params = self.shaped(node, &step.params_schema(), kind);
+        let body = Body { kind: kind.to_owned(), params, on };
+        if self.reader.found.iter().count() == errors_before {
+            let (value, unknown) = shown(&body.params);
+            for (key, message) in step.check(&ParamsView::new(&value, &unknown)) {
+                let span = match &node.value {
+                    NodeValue::Map(entries) => {
+                        entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
+                    }
+                    _ => None,
+                };
+                let message = format!("`{kind}`: {message}");
+                self.reader.found.push(Diagnostic::error(Code::Conflict, message, span.unwrap_or(kind_span)));
+            }
+        }
+        Some(body)
+    }
+
+    /// What a step does, told from what is written.
+    pub(super) fn describe(&self, body: &Body) -> Option<Description> {
+        let (value, unknown) = shown(&body.params);
+        self.registry.get(&body.kind).map(|step| step.describe(&ParamsView::new(&value, &unknown)))
+    }
+}
+
+/// Parameters with expressions as their texts.
+fn shown(params: &Template) -> (Value, BTreeSet<String>) {
+    fn value(template: &Template) -> (Value, bool) {
+        match template {
+            Template::Literal(value) => (value.clone(), true),
+            Template::Condition(expr) => (json!(expr.text()), true),
+            Template::Expr(expr) => (json!(format!("${{{{ {} }}}}", expr.text())), false),
+            Template::Text(parts) => {
+                let text = parts.iter().map(|part| match part {
+                    crate::playbook::Part::Text(text) => text.clone(),
+                    crate::playbook::Part::Expr(expr) => format!("${{{{ {} }}}}", expr.text()),
+                });
+                (Value::String(text.collect()), false)
+            }
+            Template::List(items) => {
+                let (values, known): (Vec<_>, Vec<_>) = items.iter().map(value).unzip();
+                (Value::Array(values), known.into_iter().all(|known| known))
+            }
+            Template::Map(entries) => {
+                let mut known = true;
+                let mut map = serde_json::Map::new();
+                for (key, template) in entries {
+                    let (value, is_known) = value(template);
+                    known &= is_known;
+                    map.insert(key.clone(), value);
+                }
+                (Value::Object(map), known)
+            }
+        }
+    }
+    let mut unknown = BTreeSet::new();
+    if let Template::Map(entries) = params {
+        unknown.extend(entries.iter().filter(|(_, template)| !value(template).1).map(|(key, _)| key.clone()));
+    }
+    (value(params).0, unknown)
+}
+
+/// Why a name cannot be one.
+pub(super) fn check_name(name: &str, what: &str, span: Span) -> Option<Diagnostic> {
+    let mut chars = name.chars();
+    let good = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.len() <= 64;
+    if good {
+        return None;
+    }
+    let message = format!("{what} has up to 64 letters, digits and `_`, found `{}`", short(name));
+    let diagnostic = Diagnostic::error(Code::BadName, message, span);
+    Some(match name.contains('-') && !name.contains("..") {
+        true => diagnostic
+            .hint(format!("in expressions `-` is minus; write `{}`", short(&name.replace('-', "_")))),
+        false => diagnostic,
+    })
+}
