@@ -5,6 +5,7 @@ mod build;
 #[cfg(feature = "local")]
 mod probe;
 mod render;
+pub mod text;
 
 pub use bind::{bind_params, convert};
 pub use build::{Inputs, build};

@@ -1,0 +1,6 @@
+//! What people and machines read of plans and runs.
+
+mod console;
+mod plan_text;
+mod sample;
+mod template;
