@@ -1,5 +1,6 @@
 //! The built-in step types of Shakedown: one file each, one line each in [`builtin`].
 
+pub mod ssh_host;
 #[cfg(test)]
 mod testing;
 

@@ -1,0 +1,559 @@
+//! Hosts behind ssh: one connection a host and run, strict about keys, with commands that die with the run.
+
+mod errors;
+mod guard;
+#[cfg(test)]
+pub(crate) mod sshd;
+#[cfg(test)]
+mod tests;
+
+use engine::{
+    ErrorClass, StepError,
+    host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output, Stdin},
+    local::process::{Capture, Tree},
+};
+use errors::{connect_error, lost};
+use guard::{BEAT_S, Ended, guard};
+use openssh::{ChildStdin, Session, Stdio};
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::{fd::AsRawFd, unix::fs::DirBuilderExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::{Mutex, Semaphore},
+};
+
+/// How many commands run at once on a host; servers allow 10 sessions a connection unless told otherwise.
+const CHANNELS: usize = 8;
+/// How long the TCP connection and the handshake may take, in seconds.
+const CONNECT_S: u64 = 10;
+/// How long the connection with its login may take.
+const LOGIN: Duration = Duration::from_secs(30);
+/// How long an unused connection stays after its run has died, in seconds.
+const PERSIST_S: u64 = 60;
+/// How long a command of another host may take to be gone after it was told to end: its grace, and a network's delay.
+const END: Duration = Duration::from_secs(10);
+/// How long output is read on after the command has ended.
+const DRAIN: Duration = Duration::from_secs(1);
+/// The longest folder in which a socket can be made: the kernel takes 107 bytes, ssh adds 17 of its own.
+const LONGEST_DIR: usize = 60;
+
+/// Connects to hosts over ssh.
+#[derive(Debug)]
+pub struct SshConnector {
+    control_dir: PathBuf,
+}
+
+impl SshConnector {
+    /// A connector that keeps its control sockets in `control_dir`, a folder of the run's own. It is made with mode
+    /// 0700 when it does not exist.
+    #[must_use]
+    pub fn new(control_dir: impl Into<PathBuf>) -> Self {
+        Self { control_dir: control_dir.into() }
+    }
+}
+
+impl Connector for SshConnector {
+    fn connect<'a>(&'a self, spec: &'a HostSpec) -> BoxFuture<'a, Result<Arc<dyn Host>, StepError>> {
+        Box::pin(async move {
+            let destination = Destination::parse(spec)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.control_dir)
+                .map_err(|error| StepError::io(format!("create `{}`", self.control_dir.display()), &error))?;
+            let folder = File::open(&self.control_dir)
+                .map_err(|error| StepError::io(format!("open `{}`", self.control_dir.display()), &error))?;
+            let link =
+                Link { spec: spec.clone(), destination, control_dir: self.control_dir.clone(), folder };
+            let session = link.connect().await?;
+            Ok(Arc::new(SshHost {
+                link,
+                session: Mutex::new(Some(session)),
+                channels: Semaphore::new(CHANNELS),
+            }) as Arc<dyn Host>)
+        })
+    }
+}
+
+/// Asks the ssh processes that a dead run left in its control directory to end; for recovery, before it removes the
+/// directory. Commands on the hosts have ended by themselves.
+pub async fn end_connections(control_dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(control_dir) else { return };
+    for entry in entries.flatten() {
+        let socket = entry.path().join("master");
+        if socket.exists() {
+            let session = Session::resume_mux(socket.into_boxed_path(), None);
+            // One that does not answer has ended already.
+            drop(session.close().await);
+        }
+    }
+}
+
+/// An ssh destination in its parts, none of which ssh could take for an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Destination {
+    host: String,
+    user: Option<String>,
+    port: Option<u16>,
+}
+
+impl Destination {
+    fn parse(spec: &HostSpec) -> Result<Self, StepError> {
+        let text = spec.ssh.as_str();
+        let invalid = |why: &str| {
+            let message =
+                format!("the ssh destination `{}` of host `{}` {why}", text.escape_debug(), spec.name);
+            StepError::new(ErrorClass::Invalid, message)
+                .hint("expected an alias of ssh_config, user@host, or ssh://user@host:port")
+        };
+        let host = errors::host_part(text).to_owned();
+        let rest = text.strip_prefix("ssh://").unwrap_or(text);
+        let user = rest.rsplit_once('@').map(|(user, _)| user.to_owned());
+        let after = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        let port = match text.strip_prefix("ssh://").and(after.rsplit_once(':')) {
+            Some((_, port)) if !port.contains(']') => {
+                Some(port.parse().map_err(|_| invalid("has a port that is no number from 1 to 65535"))?)
+            }
+            _ => None,
+        };
+        for (part, what) in [(Some(&host), "host"), (user.as_ref(), "user")] {
+            let Some(part) = part else { continue };
+            if part.is_empty() {
+                return Err(invalid(&format!("has an empty {what}")));
+            }
+            if part.starts_with('-') {
+                return Err(invalid(&format!("has a {what} that begins with `-`")));
+            }
+            if part.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return Err(invalid(&format!("has a {what} with blanks or control characters")));
+            }
+        }
+        for path in [&spec.known_hosts, &spec.config, &spec.identity].into_iter().flatten() {
+            if path.is_empty() || path.starts_with('-') || path.contains(['"', '\n', '\0']) {
+                return Err(invalid(&format!(
+                    "comes with a path that ssh cannot take: `{}`",
+                    path.escape_debug()
+                )));
+            }
+        }
+        Ok(Self { host, user, port })
+    }
+}
+
+/// All that is needed to make a connection, and to make it again.
+#[derive(Debug)]
+struct Link {
+    spec: HostSpec,
+    destination: Destination,
+    control_dir: PathBuf,
+    /// Held open: a long path to it is shortened by way of this file descriptor.
+    folder: File,
+}
+
+impl Link {
+    async fn connect(&self) -> Result<Arc<Session>, StepError> {
+        let short = format!("/proc/{}/fd/{}", std::process::id(), self.folder.as_raw_fd());
+        let long = self.control_dir.as_os_str().len() > LONGEST_DIR;
+        let parent = if long { Path::new(&short) } else { self.control_dir.as_path() };
+        let dir = tempfile::Builder::new().prefix("h").tempdir_in(parent).map_err(|error| {
+            StepError::io(format!("make a folder in `{}`", self.control_dir.display()), &error)
+        })?;
+        let log = dir.path().join("log");
+        let mut ssh = self.command(dir.path(), &log);
+        let status = match tokio::time::timeout(LOGIN, ssh.status()).await {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StepError::new(ErrorClass::Unsupported, "the program `ssh` does not exist here")
+                    .hint("sudo apt install openssh-client"));
+            }
+            Ok(Err(error)) => return Err(StepError::io("run `ssh`", &error)),
+            Err(_) => return Err(connect_error(&self.spec, "the login timed out")),
+        };
+        if !status.success() {
+            let log = std::fs::read(&log).unwrap_or_default();
+            return Err(connect_error(&self.spec, &String::from_utf8_lossy(&log)));
+        }
+        Ok(Arc::new(Session::new_native_mux(dir)))
+    }
+
+    /// The ssh that logs in and then serves all commands from the background.
+    fn command(&self, dir: &Path, log: &Path) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            // Neither a terminal's Ctrl-C nor a dropped future may leave a half-made connection behind.
+            .process_group(0)
+            .kill_on_drop(true)
+            .env_remove("SSH_ASKPASS")
+            .arg("-E")
+            .arg(log)
+            .arg("-S")
+            .arg(dir.join("master"))
+            .args(["-M", "-f", "-N"]);
+        let persist = format!("ControlPersist={PERSIST_S}s");
+        let timeout = format!("ConnectTimeout={CONNECT_S}");
+        let alive = format!("ServerAliveInterval={BEAT_S}");
+        for option in [
+            persist.as_str(),
+            timeout.as_str(),
+            alive.as_str(),
+            "ServerAliveCountMax=4",
+            "BatchMode=yes",
+            "StrictHostKeyChecking=yes",
+            "UpdateHostKeys=no",
+            "ClearAllForwardings=yes",
+            "ForwardAgent=no",
+            "ForwardX11=no",
+            "PermitLocalCommand=no",
+            "RemoteCommand=none",
+            "RequestTTY=no",
+        ] {
+            ssh.args(["-o", option]);
+        }
+        if let Some(path) = &self.spec.known_hosts {
+            let known = format!("UserKnownHostsFile=\"{}\"", path.replace('%', "%%"));
+            ssh.args(["-o", &known, "-o", "GlobalKnownHostsFile=/dev/null"]);
+        }
+        if let Some(path) = &self.spec.config {
+            ssh.args(["-F", path]);
+        }
+        if let Some(path) = &self.spec.identity {
+            ssh.args(["-o", "IdentitiesOnly=yes", "-i", path]);
+        }
+        if let Some(user) = &self.destination.user {
+            ssh.args(["-l", user]);
+        }
+        if let Some(port) = self.destination.port {
+            ssh.args(["-p", &port.to_string()]);
+        }
+        ssh.arg("--").arg(&self.destination.host);
+        ssh
+    }
+}
+
+/// A host behind ssh.
+struct SshHost {
+    link: Link,
+    session: Mutex<Option<Arc<Session>>>,
+    channels: Semaphore,
+}
+
+/// How one try to run a command failed.
+enum Failure {
+    /// The connection was gone before the command was sent.
+    NotSent(String),
+    /// The connection broke after it was sent.
+    Lost(String),
+    /// All else.
+    Final(StepError),
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Host for SshHost {
+    fn name(&self) -> &str {
+        &self.link.spec.name
+    }
+
+    fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
+        Box::pin(async move {
+            let program = exec.argv.first().cloned().unwrap_or_default();
+            let stopped = || self.cancelled(&program);
+            let _channel = tokio::select! {
+                () = cancel.cancelled() => return Err(stopped()),
+                channel = self.channels.acquire() => {
+                    channel.map_err(|_| StepError::internal("the connection is closed"))?
+                }
+            };
+            for last in [false, true] {
+                let session = tokio::select! {
+                    () = cancel.cancelled() => return Err(stopped()),
+                    session = self.session() => session?,
+                };
+                match self.attempt(&session, &exec, cancel).await {
+                    Ok(output) => return Ok(output),
+                    Err(Failure::Final(error)) => return Err(error),
+                    Err(Failure::NotSent(why)) if last => {
+                        return Err(connect_error(&self.link.spec, &why));
+                    }
+                    Err(Failure::Lost(why)) if last || !exec.repeatable => {
+                        self.forget(&session).await;
+                        return Err(lost(&self.link.spec, &program, &why));
+                    }
+                    Err(Failure::NotSent(_) | Failure::Lost(_)) => self.forget(&session).await,
+                }
+            }
+            Err(StepError::internal("no attempt was made"))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let session = self.session.lock().await.take();
+            if let Some(session) = session.and_then(Arc::into_inner) {
+                // A connection that is gone needs no end; its folder goes with the session either way.
+                drop(session.close().await);
+            }
+        })
+    }
+}
+
+impl SshHost {
+    /// The connection, made again if it was lost.
+    async fn session(&self) -> Result<Arc<Session>, StepError> {
+        let mut session = self.session.lock().await;
+        if let Some(session) = &*session {
+            return Ok(session.clone());
+        }
+        Ok(session.insert(self.link.connect().await?).clone())
+    }
+
+    /// Drops a connection that broke, unless another command has made a new one already.
+    async fn forget(&self, broken: &Arc<Session>) {
+        let mut session = self.session.lock().await;
+        if session.as_ref().is_some_and(|now| Arc::ptr_eq(now, broken)) {
+            *session = None;
+        }
+    }
+
+    async fn attempt(&self, session: &Arc<Session>, exec: &Exec, cancel: &Cancel) -> Result<Output, Failure> {
+        let (data, length) = Data::open(&exec.stdin).await?;
+        let guarded = guard(exec, Tree::new().marker, length)?;
+        let sink = match &exec.stdout_file {
+            Some(path) => Some(create(path).await?),
+            None => None,
+        };
+        let mut child = session
+            .clone()
+            .arc_raw_command(&guarded.text)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| self.not_started(&error))?;
+        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            return Err(StepError::internal("a pipe to a command is missing").into());
+        };
+
+        let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
+        let (mut out, mut err) = (Capture::new(keep), Capture::new(keep + 2 * guarded.overhead()));
+        let mut lease = Some(Box::pin(hold(stdin, data)));
+        let mut drain =
+            Box::pin(async { tokio::try_join!(out.copy(stdout, sink), err.read(stderr)).map(|_| ()) });
+        let mut wait = Box::pin(child.wait());
+        let (mut drained, mut cancelled) = (None, false);
+        let deadline = tokio::time::sleep(END);
+        tokio::pin!(deadline);
+        let status = loop {
+            tokio::select! {
+                status = &mut wait => break Some(status),
+                done = &mut drain, if drained.is_none() => {
+                    // An output that cannot be stored ends the command: nobody reads on.
+                    if done.is_err() {
+                        lease = None;
+                        deadline.as_mut().reset(tokio::time::Instant::now() + END);
+                    }
+                    drained = Some(done);
+                }
+                error = async { lease.as_mut().expect("guarded by the condition").await }, if lease.is_some() => {
+                    lease = None;
+                    if let Some(error) = error {
+                        drop(wait);
+                        return Err(error.into());
+                    }
+                }
+                () = cancel.cancelled(), if !cancelled => {
+                    // The end of stdin is what the guard takes for the end of its lease.
+                    (cancelled, lease) = (true, None);
+                    deadline.as_mut().reset(tokio::time::Instant::now() + END);
+                }
+                () = &mut deadline, if cancelled || matches!(drained, Some(Err(_))) => break None,
+            }
+        };
+        if drained.is_none() {
+            drained = tokio::time::timeout(DRAIN, &mut drain).await.ok();
+        }
+        drop((drain, lease));
+        let (stdout_bytes, stderr_bytes) = (out.total(), err.total());
+        let mut stderr = err.into_bytes();
+        let before = stderr.len();
+        let ended = guarded.ended(&mut stderr);
+        if cancelled {
+            let error = self.cancelled(&exec.argv[0]);
+            return Err(Failure::Final(if ended.is_some() { error } else { error.unknown_outcome() }));
+        }
+        if let Some(Err(error)) = drained {
+            let what = exec
+                .stdout_file
+                .as_ref()
+                .map_or("read the output".to_owned(), |path| format!("write `{}`", path.display()));
+            return Err(StepError::io(what, &error).into());
+        }
+        let Some(ended) = ended else {
+            return Err(match status {
+                Some(Ok(status)) => Failure::Final(self.no_shell(&status, &stderr)),
+                Some(Err(error)) => Failure::Lost(chain(&error)),
+                None => Failure::Lost("no answer".into()),
+            });
+        };
+        let (code, left_behind) = self.read_end(ended, exec)?;
+        Ok(Output {
+            code: Some(code),
+            signal: None,
+            stdout: out.into_bytes(),
+            stderr_bytes: stderr_bytes - (before - stderr.len()) as u64,
+            stderr,
+            stdout_bytes,
+            left_behind,
+        })
+    }
+
+    fn read_end(&self, ended: Ended, exec: &Exec) -> Result<(i32, usize), StepError> {
+        let (program, host) = (&exec.argv[0], &self.link.spec.name);
+        match ended {
+            Ended::Status { code, left_behind } => Ok((code, left_behind)),
+            Ended::NoProgram => Err(StepError::new(
+                ErrorClass::NotFound,
+                format!("program `{program}` does not exist on `{host}`"),
+            )
+            .hint(format!("ssh {} 'command -v {program}; echo $PATH'", self.link.spec.ssh))),
+            Ended::NoDirectory => Err(StepError::new(
+                ErrorClass::NotFound,
+                format!("directory `{}` cannot be entered on `{host}`", exec.dir.as_deref().unwrap_or("")),
+            )
+            .hint(format!(
+                "ssh {} ls -ld {}",
+                self.link.spec.ssh,
+                exec.dir.as_deref().unwrap_or("")
+            ))),
+            Ended::NoTool(tool) => Err(StepError::new(
+                ErrorClass::Unsupported,
+                format!(
+                    "host `{host}` lacks the program `{tool}`, without which commands cannot be ended there"
+                ),
+            )
+            .hint(format!("install `{tool}` on `{host}` (util-linux, grep, coreutils or busybox have it)"))),
+        }
+    }
+
+    /// A login that runs something else than what it is sent, or nothing.
+    fn no_shell(&self, status: &std::process::ExitStatus, stderr: &[u8]) -> StepError {
+        let message = format!("host `{}` did not run the command to its end: {status}", self.link.spec.name);
+        let error = StepError::new(ErrorClass::Unsupported, message)
+            .hint(format!(
+                "the login must run commands by a POSIX shell; try: ssh {} true",
+                self.link.spec.ssh
+            ))
+            .unknown_outcome();
+        String::from_utf8_lossy(stderr).lines().take(5).fold(error, |error, line| error.detail(line))
+    }
+
+    fn not_started(&self, error: &openssh::Error) -> Failure {
+        let text = chain(error);
+        match error {
+            openssh::Error::SshMux(_) if text.contains("refused") => Failure::Final(
+                StepError::new(
+                    ErrorClass::Busy,
+                    format!("host `{}` allows no further command on the connection", self.link.spec.name),
+                )
+                .hint("raise MaxSessions in the sshd_config of the host to 10 or more")
+                .detail(text),
+            ),
+            openssh::Error::InvalidCommand => {
+                Failure::Final(StepError::internal("a command for ssh holds a NUL byte"))
+            }
+            _ => Failure::NotSent(text),
+        }
+    }
+
+    fn cancelled(&self, program: &str) -> StepError {
+        StepError::new(
+            ErrorClass::Cancelled,
+            format!("`{program}` on `{}` was stopped with the run", self.link.spec.name),
+        )
+    }
+}
+
+/// What goes before the beats.
+enum Data {
+    Bytes(Vec<u8>),
+    File(tokio::fs::File, u64),
+}
+
+impl Data {
+    async fn open(stdin: &Stdin) -> Result<(Self, Option<u64>), StepError> {
+        Ok(match stdin {
+            Stdin::Null => (Self::Bytes(Vec::new()), None),
+            Stdin::Bytes(bytes) => (Self::Bytes(bytes.clone()), Some(bytes.len() as u64)),
+            Stdin::File(path) => {
+                let fail = |error| StepError::io(format!("open `{}` for stdin", path.display()), &error);
+                let file = tokio::fs::File::open(path).await.map_err(fail)?;
+                let length = file.metadata().await.map_err(fail)?.len();
+                (Self::File(file, length), Some(length))
+            }
+        })
+    }
+}
+
+/// Sends the data, then a beat every few seconds for as long as it is polled; dropping it ends the lease. Ends by
+/// itself when nobody reads any more, or with an error if the data could not be read.
+async fn hold(mut stdin: ChildStdin, data: Data) -> Option<StepError> {
+    match data {
+        Data::Bytes(bytes) => stdin.write_all(&bytes).await.ok()?,
+        Data::File(file, length) => {
+            let mut file = file.take(length);
+            let mut buffer = vec![0; 64 * 1024];
+            let mut sent = 0;
+            loop {
+                match file.read(&mut buffer).await {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        stdin.write_all(&buffer[..count]).await.ok()?;
+                        sent += count as u64;
+                    }
+                    Err(error) => return Some(StepError::io("read the file for stdin", &error)),
+                }
+            }
+            if sent < length {
+                let message =
+                    format!("the file for stdin shrank from {length} to {sent} bytes while it was read");
+                return Some(StepError::new(ErrorClass::Busy, message));
+            }
+        }
+    }
+    loop {
+        tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
+        stdin.write_all(b"\n").await.ok()?;
+    }
+}
+
+async fn create(path: &Path) -> Result<tokio::fs::File, StepError> {
+    let mut options = tokio::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    options.open(path).await.map_err(|error| StepError::io(format!("create `{}`", path.display()), &error))
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,226 @@
+//! The small sh program under which every command runs on another host. It says how the command ended, and ends the
+//! command with all that came of it when the command is done or the run no longer holds its lease.
+//!
+//! The lease is stdin: a beat every few seconds. When stdin ends, because the run was cancelled, killed or cut
+//! off, or when the beat stays away, a watchdog in a session of its own ends the command.
+
+use engine::{ErrorClass, StepError, host::Exec};
+
+/// How often the lease is renewed, in seconds.
+pub(super) const BEAT_S: u64 = 5;
+
+/// How long the watchdog waits for a beat, in seconds: four keep-alives.
+const PATIENCE_S: u64 = 4 * BEAT_S;
+
+/// A command as it is sent, and the word by which its last line of stderr is known.
+pub(super) struct Guarded {
+    pub(super) text: String,
+    nonce: String,
+}
+
+/// What the last line of stderr says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The command ended with that status; a signal shows as 128 + its number.
+    Status { code: i32, left_behind: usize },
+    /// It was never started: the program does not exist.
+    NoProgram,
+    /// It was never started: the directory cannot be entered.
+    NoDirectory,
+    /// It was never started: the host lacks a tool that the guard needs.
+    NoTool(String),
+}
+
+/// The watchdog. Its own children are found by the variable `SHAKEDOWN_DOG`; `$1` is the word in the environment of the
+/// command's processes, `$2` the command's process group if it is known.
+const DOG: &str = r#"
+trap "" HUP TERM INT
+hit() {
+  [ -n "$g" ] && kill -s "$1" -- "-$g"
+  for f in $(grep -ls "$w" /proc/[0-9]*/environ); do f=${f#/proc/}; kill -s "$1" "${f%/environ}"; done
+}
+end() { hit TERM; sleep 2; hit KILL; kill -s KILL 0; }
+w=$1; g=$2
+{ sleep PATIENCE; end; } & t=$!
+while read -r beat; do kill -s KILL "$t"; { sleep PATIENCE; end; } & t=$!; done
+end
+"#;
+
+/// The guard. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and `grep`.
+const GUARD: &str = r#"
+n=NONCE; d=DOG; q=; unset CDPATH
+exec 3<&0 </dev/null
+say() { printf '\n%s %s %s\n' "$n" "$1" "$2" >&2; exit 0; }
+for x in setsid grep TOOLS; do command -v "$x" >/dev/null 2>&1 || say tool "$x"; done
+DIRECTORY
+command -v PROGRAM >/dev/null 2>&1 || say program
+START
+wait "$p"; c=$?
+exec 3<&-
+l=0; i=0; s=TERM
+while :; do
+  f=$(grep -ls "c$n" /proc/[0-9]*/environ 2>/dev/null)
+  kill -s "$s" -- "-$p" 2>/dev/null && [ -z "$f" ] && f=group
+  [ -z "$f" ] && break
+  set -- $f
+  [ "$#" -gt "$l" ] && l=$#
+  for f in "$@"; do f=${f#/proc/}; kill -s "$s" "${f%/environ}"; done 2>/dev/null
+  i=$((i + 1)); s=0
+  [ "$i" -ge 20 ] && s=KILL
+  [ "$i" -ge 120 ] && break
+  sleep 0.1 2>/dev/null || { sleep 1; s=KILL; }
+done
+[ -n "$q" ] && kill -s KILL "$q" 2>/dev/null
+for f in $(grep -ls "d$n" /proc/[0-9]*/environ 2>/dev/null); do
+  f=${f#/proc/}; kill -s KILL "${f%/environ}" 2>/dev/null
+done
+say "$c" "$l"
+"#;
+
+/// Puts the command under the guard; `stdin_bytes` of data come before the beats.
+///
+/// # Errors
+/// A value cannot be sent: a NUL byte, a variable's name that is none, a program that begins with `-`, too much text.
+pub(super) fn guard(exec: &Exec, nonce: String, stdin_bytes: Option<u64>) -> Result<Guarded, StepError> {
+    let invalid = |message: String| StepError::new(ErrorClass::Invalid, message);
+    let Some(program) = exec.argv.first().filter(|program| !program.is_empty()) else {
+        return Err(invalid("the command is empty: expected a program".into()));
+    };
+    if program.starts_with('-') {
+        return Err(invalid(format!("program `{program}` begins with `-`")));
+    }
+    let values = exec.argv.iter().chain(exec.env.values()).chain(exec.dir.as_ref());
+    if values.clone().any(|value| value.contains('\0')) {
+        return Err(invalid(format!("cannot run `{program}`: an argument or a variable holds a NUL byte")));
+    }
+    if let Some(name) = exec.env.keys().find(|name| !is_variable(name)) {
+        return Err(invalid(format!("`{name}` is no name of a variable")));
+    }
+    let mut exports: String =
+        exec.env.iter().map(|(name, value)| format!("export {name}={}; ", quote(value))).collect();
+    exports.push_str("export SHAKEDOWN_TREE=\"${SHAKEDOWN_TREE:+$SHAKEDOWN_TREE:}c$n\"");
+    let argv = exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
+    let dog = "SHAKEDOWN_DOG=\"d$n\" setsid sh -c \"$d\" dog \"c$n\"";
+    let start = match stdin_bytes {
+        None => {
+            format!("( {exports}; exec setsid {argv} ) 3<&- & p=$!\n{dog} \"$p\" <&3 >/dev/null 2>&1 & q=$!")
+        }
+        // The watchdog must not read before the data have been: it follows them in the same process.
+        Some(bytes) => format!(
+            "( head -c {bytes} <&3 2>/dev/null; exec >/dev/null 2>&1; {dog} \"\" <&3 & ) | \
+             ( {exports}; exec setsid {argv} ) 3<&- & p=$!"
+        ),
+    };
+    let directory = exec
+        .dir
+        .as_ref()
+        .map(|dir| format!("cd -- {} 2>/dev/null || say directory", quote(dir)))
+        .unwrap_or_default();
+    // What comes from the playbook is put in last, so that it cannot hold a placeholder.
+    let script = GUARD
+        .trim()
+        .replacen("NONCE", &nonce, 1)
+        .replacen("TOOLS", if stdin_bytes.is_some() { "head" } else { "" }, 1)
+        .replacen("DOG", &quote(&DOG.replace("PATIENCE", &PATIENCE_S.to_string())), 1);
+    let (before, rest) = script.split_once("DIRECTORY").unwrap_or_default();
+    let (between, rest) = rest.split_once("PROGRAM").unwrap_or_default();
+    let (middle, after) = rest.split_once("START").unwrap_or_default();
+    let script = [before, &directory, between, &quote(program), middle, &start, after].concat();
+    let text = for_any_login_shell(&script);
+    // The kernel takes at most 128 KiB in one argument, and the login shell gets all of this in one.
+    if text.len() > 120 * 1024 {
+        return Err(invalid(format!("cannot run `{program}` over ssh: its arguments are too long"))
+            .hint("hand large values over by `stdin`, or upload a file"));
+    }
+    Ok(Guarded { text, nonce })
+}
+
+impl Guarded {
+    /// Takes the guard's line off the end of stderr. Without one the command did not end under the guard's eyes.
+    pub(super) fn ended(&self, stderr: &mut Vec<u8>) -> Option<Ended> {
+        let mark = format!("\n{} ", self.nonce);
+        let at = stderr.windows(mark.len()).rposition(|window| window == mark.as_bytes())?;
+        let line = String::from_utf8_lossy(&stderr[at + mark.len()..]).trim().to_owned();
+        let (first, second) = line.split_once(' ').unwrap_or((&line, ""));
+        let ended = match first {
+            "program" => Ended::NoProgram,
+            "directory" => Ended::NoDirectory,
+            "tool" => Ended::NoTool(second.to_owned()),
+            code => {
+                Ended::Status { code: code.parse().ok()?, left_behind: second.trim().parse().unwrap_or(0) }
+            }
+        };
+        stderr.truncate(at);
+        Some(ended)
+    }
+
+    /// How many bytes the guard adds to stderr at most.
+    pub(super) fn overhead(&self) -> usize {
+        self.nonce.len() + 64
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// One word for a POSIX sh.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Wraps a script for sh so that sh, csh and fish alike hand it on unchanged: whatever any of them might read in a
+/// way of its own travels as an octal number.
+fn for_any_login_shell(script: &str) -> String {
+    let mut payload = String::with_capacity(script.len() * 2);
+    for byte in script.bytes() {
+        match byte {
+            b'\'' | b'"' | b'\\' | b'$' | b'`' | b'!' | 0..=0x1F | 0x7F.. => {
+                payload.push_str(&format!("\\0{byte:03o}"));
+            }
+            plain => payload.push(char::from(plain)),
+        }
+    }
+    format!("exec /bin/sh -c 'eval \"$(printf %b \"{payload}\")\"'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ended, Guarded, for_any_login_shell, guard, quote};
+    use engine::{ErrorClass, host::Exec};
+
+    fn guarded() -> Guarded {
+        guard(&Exec::new(["true"]), "abc123".into(), None).expect("guards")
+    }
+
+    #[test]
+    fn the_last_line_of_stderr_tells_the_end_and_is_taken_off() {
+        let mut stderr = b"warning\n\nabc123 7 3\n".to_vec();
+        assert_eq!(guarded().ended(&mut stderr), Some(Ended::Status { code: 7, left_behind: 3 }));
+        assert_eq!(stderr, b"warning\n");
+        let mut stderr = b"\nabc123 program \n".to_vec();
+        assert_eq!(guarded().ended(&mut stderr), Some(Ended::NoProgram));
+        assert_eq!(guarded().ended(&mut b"Connection reset".to_vec()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let refused = |exec: Exec| guard(&exec, "n".into(), None).err().map(|error| error.class);
+        assert_eq!(refused(Exec::new(["-x"])), Some(ErrorClass::Invalid));
+        assert_eq!(refused(Exec::new(["echo", "a\0b"])), Some(ErrorClass::Invalid));
+        assert_eq!(refused(Exec::new(["echo"]).env("A;B", "1")), Some(ErrorClass::Invalid));
+        assert_eq!(refused(Exec::new(["echo".to_owned(), "x".repeat(200_000)])), Some(ErrorClass::Invalid));
+        assert_eq!(refused(Exec::default()), Some(ErrorClass::Invalid));
+    }
+
+    #[test]
+    fn nothing_that_a_login_shell_reads_in_its_own_way_is_sent() {
+        let text = for_any_login_shell("echo '$(x)' \"`y`\" \\ !! \n 文");
+        let payload = text.strip_prefix("exec /bin/sh -c 'eval \"$(printf %b \"").expect("prefix");
+        let payload = payload.strip_suffix("\")\"'").expect("suffix");
+        assert!(!payload.contains(['\'', '"', '$', '`', '!', '\n']) && payload.is_ascii(), "{payload}");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+    }
+}

@@ -1,0 +1,133 @@
+//! An sshd of the tests' own on a port of the loopback, with keys and settings in a folder that goes with it.
+
+use engine::host::HostSpec;
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// A running server; ends when it is dropped.
+pub(crate) struct Sshd {
+    dir: TempDir,
+    port: u16,
+    server: Child,
+}
+
+impl Sshd {
+    /// Starts a server that lets this user in with a key of its own.
+    pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with more lines of `sshd_config`.
+    pub(crate) fn start_with(settings: &str) -> Self {
+        assert!(Path::new(SSHD).exists(), "{SSHD} is missing: install the package openssh-server");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        // sshd refuses to start without the folder into which it locks itself up before a login.
+        fs::create_dir_all("/run/sshd").expect("the folder /run/sshd");
+        for key in ["host", "user"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+                .arg(dir.path().join(key))
+                .status()
+                .expect("ssh-keygen of the package openssh-client");
+            assert!(made.success());
+        }
+        fs::copy(dir.path().join("user.pub"), dir.path().join("authorized")).expect("copied");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("set");
+        for _ in 0..20 {
+            // Another process may take the port between this look and sshd's start: then the next one.
+            let port =
+                TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+            let config = dir.path().join("sshd_config");
+            let at = dir.path().display();
+            let text = format!(
+                "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nPidFile {at}/pid\n\
+                 AuthorizedKeysFile {at}/authorized\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+                 PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nMaxStartups 100\n{settings}\n"
+            );
+            fs::write(&config, text).expect("written");
+            let mut server = Command::new(SSHD)
+                .arg("-D")
+                .arg("-f")
+                .arg(&config)
+                .arg("-E")
+                .arg(dir.path().join("sshd.log"))
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("sshd starts");
+            if listens(&mut server, &dir.path().join("pid")) {
+                let key = fs::read_to_string(dir.path().join("host.pub")).expect("read");
+                fs::write(dir.path().join("known_hosts"), format!("[127.0.0.1]:{port} {key}"))
+                    .expect("written");
+                return Self { dir, port, server };
+            }
+        }
+        panic!("sshd did not start: {}", fs::read_to_string(dir.path().join("sshd.log")).unwrap_or_default());
+    }
+
+    /// How to reach it, under that name.
+    pub(crate) fn spec(&self, name: &str) -> HostSpec {
+        let path = |name: &str| Some(self.path(name).display().to_string());
+        HostSpec {
+            name: name.into(),
+            ssh: format!("ssh://127.0.0.1:{}", self.port),
+            known_hosts: path("known_hosts"),
+            // The user's own settings must not reach the tests.
+            config: Some("/dev/null".into()),
+            identity: path("user"),
+        }
+    }
+
+    /// A file of the server's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The processes that serve a connection each.
+    pub(crate) fn sessions(&self) -> Vec<i32> {
+        let listing = Command::new("ps")
+            .args(["-o", "pid=", "--ppid", &self.server.id().to_string()])
+            .output()
+            .expect("ps of the package procps");
+        String::from_utf8_lossy(&listing.stdout).lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    /// Breaks all connections, as a crash of the server's side would.
+    pub(crate) fn break_connections(&self) {
+        for pid in self.sessions() {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.break_connections();
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Waits until the server has written its pid, which it does once it listens. False if it ended instead.
+fn listens(server: &mut Child, pid: &Path) -> bool {
+    for _ in 0..2_000 {
+        if pid.exists() {
+            return true;
+        }
+        if !matches!(server.try_wait(), Ok(None)) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    false
+}

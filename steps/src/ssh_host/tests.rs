@@ -1,0 +1,337 @@
+//! Against a real sshd on the loopback.
+
+use super::{Destination, SshConnector, sshd::Sshd};
+use crate::testing::until;
+use engine::{
+    ErrorClass, StepError,
+    host::{Cancel, CancelSource, Connector, Exec, Host, HostSpec, Output, Stdin},
+};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use tempfile::TempDir;
+
+struct Bed {
+    sshd: Sshd,
+    dir: TempDir,
+    host: Arc<dyn Host>,
+}
+
+async fn connect(dir: &Path, spec: &HostSpec) -> Result<Arc<dyn Host>, StepError> {
+    SshConnector::new(dir.join("ssh")).connect(spec).await
+}
+
+async fn bed() -> Bed {
+    let sshd = Sshd::start();
+    let dir = tempfile::tempdir().expect("made");
+    let host = connect(dir.path(), &sshd.spec("nas")).await.expect("connects");
+    Bed { sshd, dir, host }
+}
+
+impl Bed {
+    async fn exec(&self, exec: Exec) -> Result<Output, StepError> {
+        self.host.exec(exec, &Cancel::never()).await
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+}
+
+fn sh(script: &str) -> Exec {
+    Exec::new(["sh", "-c", script])
+}
+
+fn pids(path: &str) -> Vec<i32> {
+    fs::read_to_string(path).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_both_streams_come_back() {
+    let bed = bed().await;
+    let output = bed.exec(sh("echo out; echo err >&2; exit 7")).await.expect("runs");
+    assert_eq!((output.code, output.left_behind), (Some(7), 0));
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!((output.stdout_bytes, output.stderr_bytes), (4, 4));
+    for code in [127, 255] {
+        let output = bed.exec(sh(&format!("exit {code}"))).await.expect("runs");
+        assert_eq!(output.code, Some(code));
+    }
+    bed.host.close().await;
+    until("the control folder is empty", async || {
+        fs::read_dir(bed.dir.path().join("ssh")).expect("there").next().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_values_arrive_as_they_are() {
+    let bed = bed().await;
+    let hostile = [
+        "$(touch X)",
+        "`touch X`",
+        "; touch X",
+        "a\nb",
+        "'\"\\",
+        "\\0101",
+        "-rf",
+        "",
+        "*",
+        "!!",
+        "%s",
+        "文件 名",
+        "NONCE",
+        "DOG",
+    ];
+    let mut command = Exec::new(["printf", "%s|"]);
+    command.argv.extend(hostile.map(str::to_owned));
+    command.dir = Some(bed.dir.path().display().to_string());
+    let output = bed.exec(command).await.expect("runs");
+    assert_eq!(output.stdout_text(), hostile.map(|word| format!("{word}|")).concat());
+    assert!(!bed.dir.path().join("X").exists());
+
+    let mut command = sh("pwd; printf %s \"$A_B\"");
+    command.env = BTreeMap::from([("A_B".to_owned(), "$(touch X)\n'".to_owned())]);
+    let odd = bed.at("a $(b) 'c'\n文");
+    fs::create_dir(&odd).expect("made");
+    command.dir = Some(odd.clone());
+    let output = bed.exec(command).await.expect("runs");
+    assert_eq!(output.stdout_text(), format!("{odd}\n$(touch X)\n'"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stdin_is_bytes_or_a_file_or_nothing() {
+    let bed = bed().await;
+    let cat = || Exec::new(["cat"]);
+    assert_eq!(bed.exec(cat()).await.expect("runs").stdout_bytes, 0);
+    let output = bed.exec(cat().stdin(Stdin::Bytes(b"\0\xff\n\n".to_vec()))).await.expect("runs");
+    assert_eq!(output.stdout, b"\0\xff\n\n");
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let path = bed.dir.path().join("large");
+    fs::write(&path, &large).expect("written");
+    let mut command = cat().stdin(Stdin::File(path));
+    command.stdout_file = Some(bed.dir.path().join("back"));
+    let output = bed.exec(command).await.expect("runs");
+    assert_eq!((output.stdout_bytes, output.stdout.len()), (3_000_000, 0));
+    assert!(fs::read(bed.dir.path().join("back")).expect("there") == large);
+    let unread = bed.exec(Exec::new(["true"]).stdin(Stdin::Bytes(large))).await.expect("runs");
+    assert!(unread.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_output_is_counted_and_bounded() {
+    let bed = bed().await;
+    let output =
+        bed.exec(sh("head -c 50000000 /dev/zero >&2; echo end >&2").keep(1_000)).await.expect("runs");
+    assert_eq!(output.stderr_bytes, 50_000_004);
+    assert!(output.stderr.len() < 1_300 && output.stderr.ends_with(b"end\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_run_says_why() {
+    let bed = bed().await;
+    let missing = bed.exec(Exec::new(["shakedown-no-such-program"])).await.expect_err("fails");
+    assert_eq!(missing.class, ErrorClass::NotFound);
+    assert!(missing.message.contains("on `nas`") && !missing.outcome_unknown, "{missing:?}");
+    let mut nowhere = Exec::new(["true"]);
+    nowhere.dir = Some("/no/such/dir".into());
+    let nowhere = bed.exec(nowhere).await.expect_err("fails");
+    assert!(nowhere.class == ErrorClass::NotFound && nowhere.message.contains("`/no/such/dir`"));
+}
+
+/// Starts daemons that ignore SIGTERM, hold stdout and write their pids to `file`.
+fn daemons(file: &str) -> String {
+    format!(
+        "for i in 1 2 3 4 5; do setsid sh -c 'trap \"\" TERM HUP; echo $$ >> {file}; while :; do sleep 1; done' & done"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_ends_the_command_and_all_that_came_of_it() {
+    let bed = bed().await;
+    let file = bed.at("pids");
+    for stdin in [Stdin::Null, Stdin::Bytes(b"data".to_vec())] {
+        let (source, cancel) = CancelSource::new();
+        let host = bed.host.clone();
+        let command = sh(&format!("{}; wait; sleep 1000", daemons(&file))).stdin(stdin);
+        let running = tokio::spawn(async move { host.exec(command, &cancel).await });
+        until("all run", async || pids(&file).len() == 5).await;
+        source.cancel();
+        let error = running.await.expect("no panic").expect_err("cancelled");
+        assert_eq!(error.class, ErrorClass::Cancelled);
+        assert!(!error.outcome_unknown, "{error:?}");
+        assert!(!pids(&file).into_iter().any(alive));
+        fs::remove_file(&file).expect("removed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_in_the_background_is_ended_and_counted() {
+    let bed = bed().await;
+    let file = bed.at("pids");
+    let script = format!("{}; while [ \"$(wc -l < {file})\" != 5 ]; do :; done; echo up", daemons(&file));
+    let output = bed.exec(sh(&script)).await.expect("runs");
+    assert_eq!(output.stdout_text(), "up\n");
+    assert!(output.left_behind >= 5, "{}", output.left_behind);
+    assert!(!pids(&file).into_iter().any(alive));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_command_ends() {
+    let bed = bed().await;
+    let file = bed.at("pids");
+    let host = bed.host.clone();
+    let command = sh(&format!("echo $$ > {file}; exec sleep 1000"));
+    let running = tokio::spawn(async move { host.exec(command, &Cancel::never()).await });
+    until("it runs", async || pids(&file).len() == 1).await;
+    running.abort();
+    until("it is gone", async || !pids(&file).into_iter().any(alive)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_connection_leaves_the_outcome_unknown_and_the_command_ends() {
+    let bed = bed().await;
+    let file = bed.at("pids");
+    let host = bed.host.clone();
+    let command = sh(&format!("echo $$ >> {file}; exec sleep 1000"));
+    let running = tokio::spawn(async move { host.exec(command, &Cancel::never()).await });
+    until("it runs", async || pids(&file).len() == 1).await;
+    bed.sshd.break_connections();
+    let error = running.await.expect("no panic").expect_err("lost");
+    assert_eq!(error.class, ErrorClass::Unreachable);
+    assert!(error.outcome_unknown, "{error:?}");
+    until("it is gone", async || !pids(&file).into_iter().any(alive)).await;
+    let again = bed.exec(Exec::new(["echo", "back"])).await.expect("a new connection is made");
+    assert_eq!(again.stdout_text(), "back\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeatable_command_is_run_again_after_a_broken_connection() {
+    let bed = bed().await;
+    let file = bed.at("pids");
+    let host = bed.host.clone();
+    let script = format!("echo $$ >> {file}; [ \"$(wc -l < {file})\" = 2 ] || exec sleep 1000; echo second");
+    let running = tokio::spawn(async move { host.exec(sh(&script).repeatable(), &Cancel::never()).await });
+    until("it runs", async || pids(&file).len() == 1).await;
+    bed.sshd.break_connections();
+    assert_eq!(running.await.expect("no panic").expect("runs").stdout_text(), "second\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_eight_commands_run_at_once() {
+    let bed = bed().await;
+    let dir = bed.at("now");
+    fs::create_dir(&dir).expect("made");
+    let script = format!("touch {dir}/$$; ls {dir} | wc -l; sleep 0.05; rm {dir}/$$");
+    let mut running = Vec::new();
+    for _ in 0..30 {
+        let (host, command) = (bed.host.clone(), sh(&script));
+        running.push(tokio::spawn(async move { host.exec(command, &Cancel::never()).await }));
+    }
+    for one in running {
+        let output = one.await.expect("no panic").expect("runs");
+        let at_once: usize = output.stdout_text().trim().parse().expect("a number");
+        assert!(at_once <= 8, "{at_once} at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_host_key_is_refused_and_never_added() {
+    let sshd = Sshd::start();
+    let dir = tempfile::tempdir().expect("made");
+    let known = dir.path().join("known hosts");
+    fs::write(&known, "").expect("written");
+    let mut spec = sshd.spec("nas");
+    spec.known_hosts = Some(known.display().to_string());
+    let error = connect(dir.path(), &spec).await.err().expect("refused");
+    assert_eq!(error.class, ErrorClass::Denied, "{error:?}");
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("ssh-keyscan")), "{error:?}");
+    assert_eq!(fs::read(&known).expect("read"), b"");
+    let good = fs::read(sshd.path("known_hosts")).expect("read");
+    fs::write(&known, good).expect("written");
+    assert!(connect(dir.path(), &spec).await.is_ok(), "a path with a blank works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_and_a_closed_port_are_told_apart() {
+    let mut spec;
+    let dir = tempfile::tempdir().expect("made");
+    {
+        let sshd = Sshd::start();
+        spec = sshd.spec("nas");
+        spec.identity = Some(sshd.path("host").display().to_string());
+        let error = connect(dir.path(), &spec).await.err().expect("refused");
+        assert_eq!(error.class, ErrorClass::Denied, "{error:?}");
+        assert!(error.message.contains("refused the login"), "{error:?}");
+    }
+    let error = connect(dir.path(), &spec).await.err().expect("refused");
+    assert_eq!(error.class, ErrorClass::Unreachable, "{error:?}");
+    assert!(error.message.contains("no ssh server listens"), "{error:?}");
+    spec.ssh = "ssh://no-such-host.invalid".into();
+    let error = connect(dir.path(), &spec).await.err().expect("refused");
+    assert!(error.message.contains("cannot be resolved"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_folder_is_private_and_may_have_a_long_path() {
+    let sshd = Sshd::start();
+    let dir = tempfile::tempdir().expect("made");
+    let long = dir.path().join("a".repeat(120));
+    let host = connect(&long, &sshd.spec("nas")).await.expect("connects");
+    let mode = fs::metadata(long.join("ssh")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let output = host.exec(Exec::new(["echo", "hi"]), &Cancel::never()).await.expect("runs");
+    assert_eq!(output.stdout_text(), "hi\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_ends_the_connection_of_a_dead_run() {
+    let bed = bed().await;
+    let control = bed.dir.path().join("ssh");
+    assert_eq!(bed.sshd.sessions().len(), 1);
+    super::end_connections(&control).await;
+    until("the connection is gone", async || bed.sshd.sessions().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_runs_no_commands_is_told_as_such() {
+    let sshd = Sshd::start_with("ForceCommand echo not here >&2; exit 1");
+    let dir = tempfile::tempdir().expect("made");
+    let host = connect(dir.path(), &sshd.spec("nas")).await.expect("connects");
+    let error = host.exec(Exec::new(["true"]), &Cancel::never()).await.expect_err("fails");
+    assert_eq!(error.class, ErrorClass::Unsupported, "{error:?}");
+    assert_eq!(error.details, ["not here"]);
+}
+
+#[test]
+fn destinations_that_ssh_could_take_for_options_are_refused() {
+    let parse = |ssh: &str| {
+        Destination::parse(&HostSpec {
+            name: "h".into(),
+            ssh: ssh.into(),
+            known_hosts: None,
+            config: None,
+            identity: None,
+        })
+    };
+    for bad in [
+        "-oProxyCommand=touch X",
+        "me@-oProxyCommand=x",
+        "-l@nas",
+        "ssh://-oProxyCommand=x",
+        "ssh://me@-x:22",
+        "",
+        "a b",
+        "nas\n",
+        "ssh://nas:99999",
+        "ssh://@nas",
+    ] {
+        assert_eq!(parse(bad).expect_err(bad).class, ErrorClass::Invalid, "{bad}");
+    }
+    let good = parse("ssh://me@[::1]:2222").expect("parses");
+    assert_eq!(good, Destination { host: "::1".into(), user: Some("me".into()), port: Some(2222) });
+    assert_eq!(parse("nas").expect("parses").port, None);
+}
