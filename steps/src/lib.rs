@@ -2,10 +2,14 @@
 
 pub mod command;
 pub mod disk;
+pub mod file;
+pub mod hash;
+pub mod sqlite;
 pub mod ssh_host;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+pub mod wait;
 mod word;
 
 use engine::Registry;
@@ -13,5 +17,12 @@ use engine::Registry;
 /// All built-in step types, in the order of the documentation.
 #[must_use]
 pub fn builtin() -> Registry {
-    Registry::new().with(command::Command).with(disk::Disk).with(tcp::Tcp)
+    Registry::new()
+        .with(file::File)
+        .with(hash::Hash)
+        .with(sqlite::Sqlite)
+        .with(command::Command)
+        .with(wait::Wait)
+        .with(disk::Disk)
+        .with(tcp::Tcp)
 }

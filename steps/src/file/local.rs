@@ -1,0 +1,304 @@
+//! Files of this machine.
+
+use super::{Action, Intent, Output, Params, content::Source, content::hex, exists, leftover};
+use engine::{
+    StepError,
+    error::ErrorClass,
+    step::{Context, Undone},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, Metadata, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+/// How often progress is told, in bytes.
+const TELL: u64 = 4 << 20;
+
+pub(super) fn stat(path: &str) -> Result<Output, StepError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(output(path, &metadata)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Output { path: path.to_owned(), ..Output::default() })
+        }
+        Err(error) => Err(StepError::io(format!("look at `{path}`"), &error)),
+    }
+}
+
+fn output(path: &str, metadata: &Metadata) -> Output {
+    let kind = match metadata.file_type() {
+        ty if ty.is_file() => "file",
+        ty if ty.is_dir() => "folder",
+        ty if ty.is_symlink() => "link",
+        _ => "other",
+    };
+    Output {
+        path: path.to_owned(),
+        exists: true,
+        kind: kind.to_owned(),
+        size: metadata.len(),
+        mode: format!("{:04o}", metadata.mode() & 0o7777),
+        mtime: metadata.mtime(),
+        inode: metadata.ino(),
+        sha256: None,
+    }
+}
+
+/// Does blocking work on a thread for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await.map_err(|error| StepError::internal(format!("the file task ended: {error}")))?
+}
+
+pub(super) async fn run(
+    cx: &Context,
+    params: &Params,
+    action: &Action<'_>,
+    mode: Option<u32>,
+    intent: &Intent,
+    aside: bool,
+) -> Result<Output, StepError> {
+    match *action {
+        Action::Stat(path) => stat(path),
+        Action::Directory(path) => {
+            let made = fs::DirBuilder::new().mode(mode.unwrap_or(0o755)).create(path);
+            made.map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => exists(path),
+                _ => StepError::io(format!("make the folder `{path}`"), &error),
+            })?;
+            set_mode(path, mode)?;
+            stat(path)
+        }
+        Action::Remove(path) => {
+            let gone = match aside {
+                true => rename_new(path, &intent.beside),
+                false => fs::remove_file(path),
+            };
+            match gone {
+                Ok(()) => stat(path),
+                Err(error) if error.kind() == ErrorKind::NotFound => stat(path),
+                Err(error) => Err(StepError::io(format!("remove `{path}`"), &error)),
+            }
+        }
+        Action::Create(path) => {
+            let (cx, path, intent) = (cx.clone(), path.to_owned(), intent.clone());
+            let mut source = Source::of(params, &intent);
+            let total = source.total();
+            blocking(move || write(&cx, &path, &intent, mode, total, |_| Ok(source.next()))).await
+        }
+        Action::Copy(from, path) => {
+            let (cx, from, path, intent) = (cx.clone(), from.to_owned(), path.to_owned(), intent.clone());
+            blocking(move || {
+                let cannot = |error: std::io::Error| StepError::io(format!("read `{from}`"), &error);
+                let mut file = fs::File::open(&from).map_err(cannot)?;
+                let total = file.metadata().map_err(cannot)?.len();
+                write(&cx, &path, &intent, mode, total, |_| {
+                    let mut piece = vec![0; super::content::CHUNK];
+                    let count = file.read(&mut piece).map_err(cannot)?;
+                    piece.truncate(count);
+                    Ok(piece)
+                })
+            })
+            .await
+        }
+    }
+}
+
+/// Writes beside the place, makes it durable, and gives it its name only if that is still free.
+fn write(
+    cx: &Context,
+    path: &str,
+    intent: &Intent,
+    mode: Option<u32>,
+    total: u64,
+    mut next: impl FnMut(u64) -> Result<Vec<u8>, StepError>,
+) -> Result<Output, StepError> {
+    let beside = intent.beside.as_str();
+    let cannot = |error: &std::io::Error| StepError::io(format!("create `{path}`"), error);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode.unwrap_or(0o644))
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(beside)
+            .map_err(|error| {
+                let made = cannot(&error);
+                match Path::new(path).parent() {
+                    Some(folder) if made.class == ErrorClass::NotFound => made.hint(format!(
+                        "its folder does not exist: mkdir -p {}",
+                        super::shell(&folder.to_string_lossy())
+                    )),
+                    _ => made,
+                }
+            })?;
+        let mut hasher = Sha256::new();
+        let (mut done, mut told) = (0u64, 0u64);
+        loop {
+            if cx.cancel.is_cancelled() {
+                return Err(StepError::new(ErrorClass::Cancelled, format!("stopped while writing `{path}`")));
+            }
+            let piece = next(done)?;
+            if piece.is_empty() {
+                break;
+            }
+            file.write_all(&piece).map_err(|error| cannot(&error))?;
+            hasher.update(&piece);
+            done += piece.len() as u64;
+            if done - told >= TELL {
+                told = done;
+                cx.bytes(done, total);
+            }
+        }
+        file.sync_all().map_err(|error| cannot(&error))?;
+        set_mode(beside, mode)?;
+        rename_new(beside, path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(path),
+            _ => cannot(&error),
+        })?;
+        sync_folder(path);
+        let mut made = stat(path)?;
+        made.sha256 = Some(hex(&hasher.finalize()));
+        Ok(made)
+    })();
+    if written.is_err() {
+        // The half-written file is ours by its name; a full disk has its space back at once.
+        let _gone = fs::remove_file(beside);
+    }
+    written
+}
+
+/// Renames, but never over something.
+fn rename_new(from: &str, to: &str) -> std::io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Some file systems cannot: a hard link does not replace either.
+        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn set_mode(path: &str, mode: Option<u32>) -> Result<(), StepError> {
+    let Some(mode) = mode else { return Ok(()) };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| StepError::io(format!("set the mode of `{path}`"), &error))
+}
+
+/// A name is durable only once its folder is.
+fn sync_folder(path: &str) {
+    if let Some(folder) = Path::new(path).parent()
+        && let Ok(folder) =
+            fs::File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    {
+        let _best_effort = folder.sync_all();
+    }
+}
+
+fn remove(path: &str) -> Result<Undone, StepError> {
+    match fs::remove_file(path) {
+        Ok(()) => {
+            sync_folder(path);
+            Ok(Undone::Removed)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
+        Err(error) => Err(StepError::io(format!("remove `{path}`"), &error)
+            .hint(format!("remove it by hand: rm -- {}", super::shell(path)))),
+    }
+}
+
+fn sha256(path: &str) -> Result<String, StepError> {
+    let cannot = |error: std::io::Error| StepError::io(format!("read `{path}`"), &error);
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(cannot)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; super::content::CHUNK];
+    loop {
+        match file.read(&mut buffer).map_err(cannot)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+pub(super) async fn undo(
+    cx: &Context,
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+    output: Option<&Output>,
+) -> Result<Undone, StepError> {
+    let target = action.target();
+    match action {
+        Action::Stat(_) => Ok(Undone::NothingToDo),
+        Action::Directory(_) => undo_folder(target, params.owned, output),
+        Action::Remove(_) => match rename_new(&intent.beside, target) {
+            Ok(()) => Ok(Undone::Removed),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let aside = stat(&intent.beside)?;
+                Ok(Undone::Left(leftover(
+                    &aside,
+                    &format!("another file is at `{target}`, where it came from"),
+                )))
+            }
+            Err(error) => Err(StepError::io(format!("put `{target}` back"), &error)),
+        },
+        Action::Create(_) | Action::Copy(..) => {
+            let half = remove(&intent.beside)?;
+            let now = stat(target)?;
+            if !now.exists {
+                return Ok(half);
+            }
+            // Without an output the run died between the rename and its record: the content tells.
+            let wanted = match (output.and_then(|output| output.sha256.clone()), action) {
+                (Some(sha256), _) => Some(sha256),
+                (None, Action::Create(_)) => {
+                    let source = Source::of(params, intent);
+                    Some(blocking(move || Ok(source.sha256())).await?)
+                }
+                (None, _) => None,
+            };
+            let (owned_target, same_inode) =
+                (target.to_owned(), output.is_none_or(|made| made.inode == now.inode));
+            let found = if now.kind == "file" && same_inode {
+                blocking(move || sha256(&owned_target)).await.ok()
+            } else {
+                None
+            };
+            debug_assert!(!cx.step.is_empty(), "steps have ids");
+            match (wanted, found) {
+                (Some(wanted), Some(found)) if wanted == found => remove(target),
+                _ if output.is_none() => Ok(half),
+                _ => Ok(Undone::Left(leftover(&now, "it was changed since it was made"))),
+            }
+        }
+    }
+}
+
+fn undo_folder(path: &str, owned: bool, output: Option<&Output>) -> Result<Undone, StepError> {
+    let now = stat(path)?;
+    if !now.exists {
+        return Ok(Undone::NothingToDo);
+    }
+    if now.kind != "folder" || output.is_some_and(|made| made.inode != now.inode) {
+        return Ok(Undone::Left(leftover(&now, "it is another than the one that was made")));
+    }
+    // Without an output it is not known who made the folder: only an empty one is removed.
+    let removed = if owned && output.is_some() { fs::remove_dir_all(path) } else { fs::remove_dir(path) };
+    match removed {
+        Ok(()) => Ok(Undone::Removed),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            Ok(Undone::Left(leftover(&now, "it is not empty")))
+        }
+        Err(error) => Err(StepError::io(format!("remove the folder `{path}`"), &error)),
+    }
+}

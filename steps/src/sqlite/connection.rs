@@ -1,0 +1,255 @@
+//! Opens databases as a guest: read-only for reads, never creating, waiting politely for locks.
+
+use engine::{StepError, error::ErrorClass, host::Cancel, quantity::Millis, step::Context};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// The busy handler of SQLite is unfair: 20 writers were seen to wait 8 s, so the limit is generous.
+const BUSY: Millis = Millis(30_000);
+/// The longest pause between two looks at a lock.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What asking the database took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Effort {
+    /// How often a lock of another program was met.
+    pub waits: u64,
+    /// How long locks were waited for in all, in milliseconds.
+    pub wait_ms: u64,
+    /// The longest wait for one lock, in milliseconds.
+    pub longest_wait_ms: u64,
+    /// How long the whole took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What the connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Something to do with a database, on a thread where blocking is allowed.
+#[derive(Debug)]
+pub(super) struct Task {
+    database: String,
+    busy: Duration,
+    pub(super) access: Access,
+    cancel: Cancel,
+}
+
+impl Task {
+    pub(super) fn new(cx: &Context, database: &str, busy: Option<Millis>, access: Access) -> Self {
+        let busy = busy.unwrap_or(BUSY).duration();
+        Self { database: database.to_owned(), busy, access, cancel: cx.cancel.clone() }
+    }
+
+    /// Does it, and counts the waits.
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StepError> + Send + 'static,
+    ) -> Result<(T, Effort), StepError> {
+        let task = tokio::task::spawn_blocking(move || self.run_blocking(work));
+        task.await.map_err(|error| StepError::internal(format!("the database task ended: {error}")))?
+    }
+
+    fn run_blocking<T>(
+        self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StepError>,
+    ) -> Result<(T, Effort), StepError> {
+        let begun = Instant::now();
+        let mut connection = open(&self.database, self.access)?;
+        let waiting = Arc::new(Mutex::new(Waiting::new(self.busy, self.cancel.clone())));
+        let shared = waiting.clone();
+        // The handler is a plain function, so the state of the wait travels by the thread.
+        WAITING.with(|slot| *lock_slot(slot) = Some(shared));
+        connection.busy_handler(Some(on_busy)).map_err(|error| explain(&connection, &error))?;
+        let cancel = self.cancel.clone();
+        let stop = move || cancel.is_cancelled();
+        connection.progress_handler(10_000, Some(stop)).map_err(|error| explain(&connection, &error))?;
+        let result = work(&mut connection);
+        WAITING.with(|slot| *lock_slot(slot) = None);
+        let mut effort = lock_slot(&waiting).effort.clone();
+        effort.took_ms = millis(begun.elapsed());
+        match result {
+            Ok(value) => Ok((value, effort)),
+            Err(_) if self.cancel.is_cancelled() => {
+                Err(StepError::new(ErrorClass::Cancelled, format!("stopped while using `{}`", self.database)))
+            }
+            Err(error) if error.class == ErrorClass::Busy => {
+                let message = format!(
+                    "`{}` was locked by another program for {}",
+                    self.database,
+                    Millis(effort.wait_ms)
+                );
+                Err(StepError::new(ErrorClass::Busy, message)
+                    .hint(format!("see who holds it: fuser -v {}", self.database)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+thread_local! {
+    static WAITING: Mutex<Option<Arc<Mutex<Waiting>>>> = const { Mutex::new(None) };
+}
+
+fn lock_slot<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The state of waiting for locks.
+#[derive(Debug)]
+struct Waiting {
+    limit: Duration,
+    cancel: Cancel,
+    effort: Effort,
+    since: Option<Instant>,
+}
+
+impl Waiting {
+    fn new(limit: Duration, cancel: Cancel) -> Self {
+        Self { limit, cancel, effort: Effort::default(), since: None }
+    }
+}
+
+/// Waits a little for a lock; false gives up. Called by SQLite with the count of calls for the same lock.
+fn on_busy(count: i32) -> bool {
+    let Some(waiting) = WAITING.with(|slot| lock_slot(slot).clone()) else { return false };
+    let since = {
+        let mut waiting = lock_slot(&waiting);
+        if count == 0 {
+            waiting.effort.waits += 1;
+            waiting.since = Some(Instant::now());
+        }
+        if waiting.cancel.is_cancelled() {
+            return false;
+        }
+        *waiting.since.get_or_insert_with(Instant::now)
+    };
+    let limit = lock_slot(&waiting).limit;
+    let pause = Duration::from_millis(1 << count.clamp(0, 7)).min(LONGEST_PAUSE);
+    let left = limit.saturating_sub(since.elapsed());
+    let goes_on = !left.is_zero();
+    if goes_on {
+        std::thread::sleep(pause.min(left));
+    }
+    let mut waiting = lock_slot(&waiting);
+    let waited = millis(since.elapsed());
+    // Within one wait the total grows by what the longest part of it has grown.
+    let before = if count == 0 { 0 } else { waiting.effort.longest_wait_ms.min(waited) };
+    waiting.effort.wait_ms += waited.saturating_sub(before);
+    waiting.effort.longest_wait_ms = waiting.effort.longest_wait_ms.max(waited);
+    goes_on
+}
+
+fn open(database: &str, access: Access) -> Result<Connection, StepError> {
+    let path = Path::new(database);
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(StepError::new(
+                ErrorClass::Invalid,
+                format!("`{database}` is a folder, expected a database"),
+            ));
+        }
+        Ok(metadata) if metadata.len() == 0 => {}
+        Ok(_) => {}
+        Err(error) => {
+            let hint = match path.parent() {
+                Some(folder) if !folder.exists() => {
+                    format!("its folder does not exist either: ls -ld {}", folder.display())
+                }
+                Some(folder) => format!("look what is there: ls -l {}", folder.display()),
+                None => "check the path".to_owned(),
+            };
+            return Err(StepError::io(format!("open the database `{database}`"), &error).hint(hint));
+        }
+    }
+    let flags = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    } | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| classify(database, &error))?;
+    // The house is another's: no checkpoint by us, neither when the log grows nor when we leave.
+    let set = || -> rusqlite::Result<()> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)
+    };
+    set().map_err(|error| classify(database, &error))?;
+    Ok(connection)
+}
+
+/// Runs `work` in a short write transaction. Deferred ones fail at once when they have to become writers.
+pub(super) fn immediate<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> Result<T, StepError> {
+    let done = (|| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    })();
+    done.map_err(|error: Error| explain(connection, &error))
+}
+
+/// An SQLite error in our words, with what the database has where a name is unknown.
+pub(super) fn explain(connection: &Connection, error: &Error) -> StepError {
+    let database = connection.path().unwrap_or("the database").to_owned();
+    let made = classify(&database, error);
+    let text = error.to_string();
+    let names = |sql: &str| -> Vec<String> {
+        let read = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+            connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        };
+        read(connection).unwrap_or_default()
+    };
+    if text.contains("no such table") {
+        let tables = names("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name");
+        return made.hint(format!("its tables are: {}", tables.join(", ")));
+    }
+    made
+}
+
+fn classify(database: &str, error: &Error) -> StepError {
+    let text = error.to_string();
+    let (class, hint) = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (ErrorClass::Busy, format!("see who holds it: fuser -v {database}"))
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            (ErrorClass::Corrupt, format!("look closer: sqlite3 {database} 'PRAGMA integrity_check'"))
+        }
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => (
+            ErrorClass::Denied,
+            format!("check owner and mode of the file and of its folder: namei -l {database}"),
+        ),
+        Some(ErrorCode::DiskFull) => (ErrorClass::NoSpace, "free space first; see: df -h".to_owned()),
+        Some(ErrorCode::ConstraintViolation) => {
+            (ErrorClass::Exists, "another row has these values already".to_owned())
+        }
+        Some(ErrorCode::OperationInterrupted) => (ErrorClass::Cancelled, String::new()),
+        _ if text.contains("no such table")
+            || text.contains("no such column")
+            || text.contains("has no column") =>
+        {
+            (ErrorClass::NotFound, String::new())
+        }
+        _ if text.contains("syntax error") || text.contains("incomplete input") => {
+            (ErrorClass::Invalid, String::new())
+        }
+        _ => (ErrorClass::Internal, String::new()),
+    };
+    let made = StepError::new(class, format!("`{database}`: {text}"));
+    if hint.is_empty() { made } else { made.hint(hint) }
+}
