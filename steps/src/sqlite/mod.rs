@@ -334,7 +334,7 @@ fn query(
         .hint("use `execute` with a written `undo`"));
     }
     value::bind(&mut statement, params)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.raw_query();
     let mut output = Output { columns: columns.clone(), ..Output::default() };
     while let Some(row) = rows.next().map_err(failed)? {

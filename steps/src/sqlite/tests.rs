@@ -175,3 +175,14 @@ async fn values_are_bound_and_never_run() {
     assert_eq!(bench.start("sqlite", query).await.result.unwrap()["row"]["n"], json!(1));
     assert_eq!(owner.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
 }
+
+#[tokio::test]
+async fn a_probe_sees_a_writable_table_and_changes_nothing() {
+    let bench = Bench::new();
+    let (path, owner) = database(&bench);
+    let probe = bench.probe("sqlite", &row(&path, "a")).await.unwrap();
+    assert_eq!(probe.now, "writable, WAL");
+    let version: i64 = owner.pragma_query_value(None, "data_version", |r| r.get(0)).unwrap();
+    assert_eq!(owner.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).unwrap(), 0);
+    assert_eq!(owner.pragma_query_value(None, "data_version", |r| r.get::<_, i64>(0)).unwrap(), version);
+}
