@@ -184,7 +184,7 @@ fn with_expressions(schema: Value) -> Value {
                     || name.starts_with("int")
                     || name == "double"
             });
-        !own_format && !(key == "default" && value.is_null())
+        !(own_format || key == "default" && value.is_null())
     });
     for key in ["properties", "definitions"] {
         if let Some(Value::Object(inner)) = map.get_mut(key) {

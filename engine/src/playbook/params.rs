@@ -53,6 +53,11 @@ impl StepReader<'_, '_> {
                 let mut message = format!("`{what}`: expected {}, found {}", expected(schema), kind(node));
                 let mut diagnostic = Diagnostic::error(Code::WrongType, String::new(), node.span);
                 match &node.value {
+                    NodeValue::Scalar(Value::Number(number))
+                        if schema.get("format").is_some_and(|f| f == "duration") =>
+                    {
+                        diagnostic = diagnostic.hint(format!("add a unit: {number}s"));
+                    }
                     NodeValue::Scalar(Value::Number(_) | Value::Bool(_)) if allows(schema, "string") => {
                         diagnostic = diagnostic.hint("put it in quotes");
                     }

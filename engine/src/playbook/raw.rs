@@ -221,17 +221,66 @@ fn node(text: &str, Raw(raw): Raw) -> Node {
 }
 
 fn span_of(text: &str, location: &Location) -> Span {
-    let start = location.span().byte_offset().and_then(|offset| usize::try_from(offset).ok()).unwrap_or(0);
-    let length = location.span().byte_len().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let start = start.min(text.len());
+    let usize_of = |number: Option<u64>| number.and_then(|number| usize::try_from(number).ok());
+    let length = usize_of(location.span().byte_len()).unwrap_or(0);
+    // Some places come only as a line and a column.
+    let start = usize_of(location.span().byte_offset()).or_else(|| {
+        offset(text, usize::try_from(location.line()).ok()?, usize::try_from(location.column()).ok()?)
+    });
+    let start = start.unwrap_or(0).min(text.len());
     Span::new(start, (start + length.max(1)).min(text.len().max(start)))
 }
 
+/// The byte at a line and a column, both from 1; columns count characters.
+fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let within: usize = text.get(start..)?.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
+    Some(start + within)
+}
+
 fn diagnose(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
-    let span = error.location().map_or(Span::new(0, 0), |location| span_of(text, &location));
     let full = error.without_snippet().to_string();
+    let located =
+        error.location().filter(|location| location.line() > 0).map(|location| span_of(text, &location));
+    let span = located.or_else(|| span_in_words(text, &full)).unwrap_or(Span::new(0, 0));
     let message = full.split(" at line ").next().unwrap_or(&full);
     let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message);
     let message = message.split("; use from_str").next().unwrap_or(message);
-    Diagnostic::error(Code::Yaml, message.to_owned(), span)
+    let (message, hint) = match message {
+        "expected string scalar" if text[span.start.min(text.len())..].starts_with('{') => {
+            ("a map cannot be a key".to_owned(), Some("an expression is written \"${{ … }}\", in quotes"))
+        }
+        "expected string scalar" => ("a key must be text".to_owned(), None),
+        other => {
+            let plain = other
+                .replace(" rejected by the configured policy", " is not allowed")
+                .replace(" by configured policy", "")
+                .replace(
+                    "multiple YAML documents detected",
+                    "a playbook is one YAML document: this is a second one",
+                )
+                .replace(
+                    "recursive references require weak recursion types",
+                    "an alias cannot refer to what it is part of",
+                )
+                .replace("YAML merge keys are not allowed", "merge keys (`<<`) are not allowed");
+            (plain, None)
+        }
+    };
+    let diagnostic = Diagnostic::error(Code::Yaml, message, span);
+    match hint {
+        Some(hint) => diagnostic.hint(hint),
+        None => diagnostic,
+    }
+}
+
+/// Some errors of the parser tell their place only in words: `... at line 3, column 7`.
+fn span_in_words(text: &str, message: &str) -> Option<Span> {
+    let (_, place) = message.rsplit_once(" at line ")?;
+    let (line, column) = place.split_once(", column ")?;
+    let digits =
+        |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok();
+    let (line, column) = (digits(line)?, digits(column)?);
+    let start = offset(text, line, column)?;
+    Some(Span::new(start, start + 1))
 }

@@ -1,0 +1,81 @@
+//! Bad playbooks: each is answered with all of its mistakes, each with its place. The files are in `tests/bad`.
+
+use engine::{Source, playbook};
+use std::{path::Path, sync::Arc};
+
+/// What reading a text says.
+fn said(name: &str, text: String) -> String {
+    let source = Arc::new(Source { name: name.into(), text });
+    match playbook::read(source, &steps::builtin()) {
+        Ok((_, warnings)) => format!("valid\n{}", warnings.render(false)),
+        Err(errors) => errors.render(false),
+    }
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_place() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad");
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir).expect("the corpus").map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    assert!(files.len() > 25, "the corpus is there");
+    for file in files {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let said = said(&name, std::fs::read_to_string(&file).expect("UTF-8"));
+        assert!(!said.starts_with("valid"), "{name} is not bad");
+        insta::assert_snapshot!(name.trim_end_matches(".yaml"), said);
+    }
+}
+
+#[test]
+fn hostile_texts_are_refused_within_their_budgets() {
+    let laughs: String = (1..30).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, i| {
+        let last = i - 1;
+        format!("{text}a{i}: &a{i} [*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last}]\n")
+    });
+    let cases = [
+        ("billion laughs", laughs),
+        ("a million brackets", "[".repeat(1_000_000)),
+        ("100,000 maps", "{a: ".repeat(100_000)),
+        (
+            "a deep value under an unknown key",
+            format!("name: x\nzzz: {}{}", "[".repeat(5_000), "]".repeat(5_000)),
+        ),
+        ("a scalar of 70 MB", format!("name: {}", "x".repeat(70_000_000))),
+        ("NUL", "name: a\0b\n".into()),
+        ("ESC", "name: a\u{1b}[31mb\n".into()),
+        ("a BOM in the middle", "name: a\u{feff}b\nfoo: 1".into()),
+        (
+            "an id of 10 KB",
+            format!("name: x\nprepare: {{ {}: {{ disk: {{ path: / }} }} }}", "a".repeat(10_000)),
+        ),
+        ("right-to-left override", "name: x\nb\u{202e}c: 1\n".into()),
+        (
+            "a deep expression",
+            format!(
+                "name: x\nprecheck: {{ a: {{ disk: {{ path: / }}, expect: \"{}1{}\" }} }}",
+                "(".repeat(400),
+                ")".repeat(400)
+            ),
+        ),
+    ];
+    for (name, text) in cases {
+        let said = said("hostile.yaml", text);
+        assert!(said.starts_with("error"), "{name}: {said}");
+        assert!(!said.contains(['\u{1b}', '\u{202e}']), "{name}: nothing reaches the terminal raw");
+        assert!(said.len() < 20_000, "{name}: the answer is short: {} bytes", said.len());
+    }
+}
+
+#[test]
+fn the_bundled_playbooks_are_valid_without_a_warning() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../playbooks");
+    let files = std::fs::read_dir(dir).expect("the playbooks").map(|entry| entry.expect("a file").path());
+    let yaml: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml")).collect();
+    assert!(yaml.len() >= 4);
+    for file in yaml {
+        let said = said(&file.display().to_string(), std::fs::read_to_string(&file).expect("UTF-8"));
+        assert_eq!(said, "valid\n");
+    }
+}
