@@ -4,8 +4,13 @@ pub mod command;
 pub mod disk;
 pub mod file;
 pub mod hash;
+pub mod journal;
+mod place;
+pub mod process;
 pub mod sqlite;
+pub mod ssh;
 pub mod ssh_host;
+pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
@@ -21,7 +26,11 @@ pub fn builtin() -> Registry {
         .with(file::File)
         .with(hash::Hash)
         .with(sqlite::Sqlite)
+        .with(systemd::Systemd)
+        .with(journal::Journal)
+        .with(ssh::Ssh)
         .with(command::Command)
+        .with(process::Process)
         .with(wait::Wait)
         .with(disk::Disk)
         .with(tcp::Tcp)

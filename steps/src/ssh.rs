@@ -1,0 +1,329 @@
+//! `ssh`: runs a command on a host, or carries a file to it or from it.
+
+use crate::{
+    command,
+    place::{Found, Placing, check_path, look},
+    word::{Word, argv, short},
+};
+use engine::{
+    ErrorClass, Step, StepError,
+    host::{Exec, Host, Stdin},
+    quantity::Bytes,
+    step::{Context, Description, Docs, ParamsView, Presence, Probe, Undone},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+
+/// The step type `ssh`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ssh;
+
+/// What stands below `ssh`. Exactly one of `run`, `upload` and `download`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// A name of the playbook's `hosts`.
+    host: String,
+    /// The program and its arguments; they never pass through a shell.
+    run: Option<Vec<Word>>,
+    /// With `run`: says that the command changes nothing.
+    #[serde(default)]
+    reads: bool,
+    /// With `run`: the working directory.
+    dir: Option<String>,
+    /// With `run`: variables added to the environment.
+    #[serde(default)]
+    env: BTreeMap<String, Word>,
+    /// With `run`: text for its standard input.
+    stdin: Option<String>,
+    /// With `run`: the exit statuses that are a success; `[0]` if not given.
+    #[serde(default = "command::zero")]
+    ok_codes: Vec<i32>,
+    /// Carries a file of this machine to the host.
+    upload: Option<Upload>,
+    /// Carries a file of the host to this machine.
+    download: Option<Download>,
+}
+
+/// A file to the host.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// The file of this machine.
+    from: String,
+    /// The path on the host; relative to the login's home.
+    to: String,
+    /// The mode there, in octal as text such as `"0644"`; that of `from` if not given.
+    mode: Option<String>,
+}
+
+/// A file from the host.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// The path on the host; relative to the login's home.
+    from: String,
+    /// The path on this machine.
+    to: String,
+}
+
+/// What `out` shows: of a `run` what `command` shows, of a file its path, size and hash.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Output {
+    /// `run`: the exit status; a signal shows as 128 + its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// `run`: stdout as text, without its last line feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// `run`: stderr as text, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
+    /// `upload`, `download`: the path of the new file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `upload`, `download`: its size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// `upload`, `download`: its sha256 in lower-case hex, as found at both ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// Nothing for a `run`; for a file, what is needed to take it back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Intent {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    placing: Option<Placing>,
+    /// The size of the file that is carried.
+    #[serde(default)]
+    size: u64,
+    /// The mode of the file that is carried, in octal.
+    #[serde(default)]
+    mode: String,
+}
+
+impl Step for Ssh {
+    const KIND: &'static str = "ssh";
+    type Params = Params;
+    type Output = Output;
+    type Intent = Intent;
+
+    fn docs(&self) -> Docs {
+        Docs {
+            summary: "runs a command on a host, or carries a file to or from it",
+            details: "`run` is a list and never passes through a shell of ours: every byte arrives as it stands. The \
+                      command ends with the run, also when the connection breaks or this program is killed: a guard \
+                      on the host ends it and all that came of it. A connection that breaks leaves the outcome \
+                      unknown; only with `reads: true` is the command run again.\n\n\
+                      `upload` and `download` write beside the target, compare the sha256 of both ends, and rename. \
+                      Their undo removes the file if it is still what was put there, or restores the file that was \
+                      there before.\n\n\
+                      Keys of hosts are never accepted unasked: the host must be in `known_hosts`.",
+            example: "uptime:\n  ssh: { host: nas, run: [uptime], reads: true }\n\
+                      sample:\n  ssh:\n    host: nas\n    upload: { from: sample.bin, to: /volume1/inbox/sample.bin }\n",
+            errors: &[
+                ("unreachable", "no connection, or it broke: `ssh -v HOST true`"),
+                ("denied", "the login or the host key was refused: `ssh-copy-id HOST`, `ssh-keyscan HOST`"),
+                ("exit", "the status is not among `ok_codes`; the last lines of stderr follow"),
+                ("not-found", "the program, the file or its folder does not exist"),
+                ("exists", "the target of a file is there and no file"),
+                ("corrupt", "what arrived is not what was sent"),
+                ("no-space", "no room at the target: `df -h`"),
+                ("unsupported", "the host lacks `setsid`, `grep` or `sha256sum`"),
+            ],
+            on_host: false,
+        }
+    }
+
+    fn describe(&self, view: &ParamsView<'_>) -> Description {
+        let host = view.show("host");
+        let part = |key: &str, name: &str| {
+            view.get(key)
+                .and_then(|value| value.get(name))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let undo = "remove it or restore the earlier file, if unchanged";
+        if view.has("upload") {
+            let title = format!("upload {} to {host}:{}", part("upload", "from"), part("upload", "to"));
+            return Description::changes(title, undo);
+        }
+        if view.has("download") {
+            let title = format!("download {host}:{} to {}", part("download", "from"), part("download", "to"));
+            return Description::changes(title, undo);
+        }
+        let title = format!("run on {host}: {}", short(&view.words("run")));
+        if view.is_true("reads") { Description::reads(title) } else { Description::needs_written_undo(title) }
+    }
+
+    fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
+        let mut problems = view.exactly_one(&["run", "upload", "download"]);
+        if !view.has("run") {
+            for key in view.present(&["reads", "dir", "env", "stdin", "ok_codes"]) {
+                problems.push((key.into(), format!("`{key}` goes with `run` only")));
+            }
+        }
+        problems
+    }
+
+    async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
+        let host = host(cx, params).await?;
+        match (&params.upload, &params.download) {
+            (Some(upload), _) => Ok(match look(host.as_ref(), &upload.to, &cx.cancel).await? {
+                Found::Nothing => Probe::would_pass("connected, no such file yet"),
+                Found::File { size, .. } => Probe::would_pass(format!("connected, replaces {}", Bytes(size))),
+                Found::Other => Probe::unknown("connected, the target is no file"),
+            }),
+            (_, Some(download)) => Ok(match look(host.as_ref(), &download.from, &cx.cancel).await? {
+                Found::File { size, .. } => Probe::would_pass(format!("connected, {}", Bytes(size))),
+                _ => Probe::unknown("connected, no such file yet"),
+            }),
+            _ => Ok(Probe::unknown("connected")),
+        }
+    }
+
+    async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
+        let mark = format!("shakedown-{}-{}", cx.services.run.id, cx.attempt);
+        let (from, from_host, to, to_host): (_, Arc<dyn Host>, _, Arc<dyn Host>) = match params {
+            Params { upload: Some(upload), .. } => {
+                check_path("from", &upload.from)?;
+                check_path("to", &upload.to)?;
+                (upload.from.clone(), cx.services.local.clone(), upload.to.clone(), host(cx, params).await?)
+            }
+            Params { download: Some(download), .. } => {
+                check_path("from", &download.from)?;
+                check_path("to", &download.to)?;
+                let to = absolute(&download.to)?.display().to_string();
+                (download.from.clone(), host(cx, params).await?, to, cx.services.local.clone())
+            }
+            _ => return Ok(Intent { placing: None, size: 0, mode: String::new() }),
+        };
+        let source = look(from_host.as_ref(), &from, &cx.cancel).await?;
+        let Found::File { sha256, size, mode } = source else {
+            let message = format!("there is no file `{from}` on `{}`", from_host.name());
+            return Err(StepError::new(ErrorClass::NotFound, message).hint(format!("ls -l {from}")));
+        };
+        let placing = Placing::plan(to_host.as_ref(), &to, sha256, &mark, &cx.cancel).await?;
+        Ok(Intent { placing: Some(placing), size, mode })
+    }
+
+    async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Output, StepError> {
+        let host = host(cx, params).await?;
+        match (&params.run, &params.upload, &params.download, &intent.placing) {
+            (Some(words), None, None, _) => run(cx, params, words, host.as_ref()).await,
+            (None, Some(upload), None, Some(placing)) => {
+                let mode = upload.mode.clone().unwrap_or_else(|| intent.mode.clone());
+                check_mode(&mode)?;
+                let from = absolute(&upload.from)?;
+                cx.bytes(0, intent.size);
+                let sent = host.exec(placing.receive().stdin(Stdin::File(from)), &cx.cancel).await?;
+                placing.received(sent)?;
+                placing.place(host.as_ref(), &mode, &cx.cancel).await?;
+                Ok(carried(cx, intent, placing))
+            }
+            (None, None, Some(download), Some(placing)) => {
+                let local = cx.services.local.as_ref();
+                let mut exec = Exec::new(["cat", "--", &download.from]);
+                exec.stdout_file = Some(PathBuf::from(&placing.beside));
+                cx.bytes(0, intent.size);
+                host.exec(exec, &cx.cancel).await?.require_success(&format!("cat {}", download.from))?;
+                placing.place(local, &intent.mode, &cx.cancel).await?;
+                Ok(carried(cx, intent, placing))
+            }
+            _ => Err(StepError::new(
+                ErrorClass::Invalid,
+                "expected exactly one of `run`, `upload`, `download`",
+            )),
+        }
+    }
+
+    fn summary(&self, output: &Output) -> String {
+        match (&output.path, output.size, &output.stdout) {
+            (Some(path), Some(size), _) => format!("{path}, {}", Bytes(size)),
+            (_, _, Some(stdout)) => short(stdout.lines().next().unwrap_or_default()),
+            _ => String::new(),
+        }
+    }
+
+    async fn undo(
+        &self,
+        cx: &Context,
+        params: &Params,
+        intent: &Intent,
+        _: Option<&Output>,
+    ) -> Result<Undone, StepError> {
+        let Some(placing) = &intent.placing else { return Ok(Undone::NothingToDo) };
+        placing.take_back(target(cx, params).await?.as_ref(), &cx.cancel).await
+    }
+
+    async fn presence(
+        &self,
+        cx: &Context,
+        params: &Params,
+        intent: &Intent,
+        _: Option<&Output>,
+    ) -> Result<Presence, StepError> {
+        let Some(placing) = &intent.placing else { return Ok(Presence::Gone) };
+        placing.presence(target(cx, params).await?.as_ref(), &cx.cancel).await
+    }
+}
+
+async fn host(cx: &Context, params: &Params) -> Result<Arc<dyn Host>, StepError> {
+    cx.services.host(Some(&params.host)).await
+}
+
+/// The host on which a file is put.
+async fn target(cx: &Context, params: &Params) -> Result<Arc<dyn Host>, StepError> {
+    if params.download.is_some() { Ok(cx.services.local.clone()) } else { host(cx, params).await }
+}
+
+async fn run(cx: &Context, params: &Params, words: &[Word], host: &dyn Host) -> Result<Output, StepError> {
+    let exec = Exec {
+        argv: argv(words),
+        env: params.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+        dir: params.dir.clone(),
+        stdin: params.stdin.as_ref().map_or(Stdin::Null, |text| Stdin::Bytes(text.clone().into_bytes())),
+        repeatable: params.reads,
+        ..Exec::default()
+    };
+    let title = short(&exec.argv.join(" "));
+    let ended = host.exec(exec, &cx.cancel).await?;
+    let shown = command::output(&title, ended, &params.ok_codes, None)?;
+    Ok(Output {
+        code: shown.code,
+        stdout: Some(shown.stdout),
+        stderr: Some(shown.stderr),
+        ..Output::default()
+    })
+}
+
+fn carried(cx: &Context, intent: &Intent, placing: &Placing) -> Output {
+    cx.bytes(intent.size, intent.size);
+    Output {
+        path: Some(placing.to.clone()),
+        size: Some(intent.size),
+        sha256: Some(placing.sha256.clone()),
+        ..Output::default()
+    }
+}
+
+fn absolute(path: &str) -> Result<PathBuf, StepError> {
+    std::path::absolute(path).map_err(|error| StepError::io(format!("find `{path}`"), &error))
+}
+
+fn check_mode(mode: &str) -> Result<(), StepError> {
+    let bits = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o7777);
+    bits.map(|bits| drop(std::fs::Permissions::from_mode(bits))).ok_or_else(|| {
+        StepError::new(
+            ErrorClass::Invalid,
+            format!("mode `{mode}`: expected octal digits such as `\"0644\"`"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;
