@@ -214,7 +214,8 @@ impl Step for Journal {
                 .hint("write `10m`, `run`, `2025-01-23 10:15:00` or RFC 3339"));
         }
         // Without a match some versions end with 1 and say nothing.
-        if !ended.success() && !(ended.code == Some(1) && stderr.trim().is_empty()) {
+        let silent = ended.code == Some(1) && stderr.trim().is_empty();
+        if !ended.success() && !silent {
             ended.require_success("journalctl")?;
             return Ok(Output { entries: Vec::new(), count: 0, more: false });
         }

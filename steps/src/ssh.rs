@@ -14,7 +14,7 @@ use engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The step type `ssh`.
 #[derive(Clone, Copy, Debug)]
@@ -316,13 +316,13 @@ fn absolute(path: &str) -> Result<PathBuf, StepError> {
 }
 
 fn check_mode(mode: &str) -> Result<(), StepError> {
-    let bits = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o7777);
-    bits.map(|bits| drop(std::fs::Permissions::from_mode(bits))).ok_or_else(|| {
-        StepError::new(
-            ErrorClass::Invalid,
-            format!("mode `{mode}`: expected octal digits such as `\"0644\"`"),
-        )
-    })
+    if u32::from_str_radix(mode, 8).is_ok_and(|bits| bits <= 0o7777) {
+        return Ok(());
+    }
+    Err(StepError::new(
+        ErrorClass::Invalid,
+        format!("mode `{mode}`: expected octal digits such as `\"0644\"`"),
+    ))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod errors;
 mod guard;
+mod link;
 #[cfg(test)]
 pub(crate) mod sshd;
 #[cfg(test)]
@@ -14,35 +15,26 @@ use engine::{
 };
 use errors::{connect_error, lost};
 use guard::{BEAT_S, Ended, guard};
+use link::{Destination, Link};
 use openssh::{ChildStdin, Session, Stdio};
 use std::{
     fs::{DirBuilder, File},
-    io,
-    os::{fd::AsRawFd, unix::fs::DirBuilderExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    process::Command,
     sync::{Mutex, Semaphore},
 };
 
 /// How many commands run at once on a host; servers allow 10 sessions a connection unless told otherwise.
 const CHANNELS: usize = 8;
-/// How long the TCP connection and the handshake may take, in seconds.
-const CONNECT_S: u64 = 10;
-/// How long the connection with its login may take.
-const LOGIN: Duration = Duration::from_secs(30);
-/// How long an unused connection stays after its run has died, in seconds.
-const PERSIST_S: u64 = 60;
 /// How long a command of another host may take to be gone after it was told to end: its grace, and a network's delay.
 const END: Duration = Duration::from_secs(10);
 /// How long output is read on after the command has ended.
 const DRAIN: Duration = Duration::from_secs(1);
-/// The longest folder in which a socket can be made: the kernel takes 107 bytes, ssh adds 17 of its own.
-const LONGEST_DIR: usize = 60;
 
 /// Connects to hosts over ssh.
 #[derive(Debug)]
@@ -93,149 +85,6 @@ pub async fn end_connections(control_dir: &Path) {
             // One that does not answer has ended already.
             drop(session.close().await);
         }
-    }
-}
-
-/// An ssh destination in its parts, none of which ssh could take for an option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Destination {
-    host: String,
-    user: Option<String>,
-    port: Option<u16>,
-}
-
-impl Destination {
-    fn parse(spec: &HostSpec) -> Result<Self, StepError> {
-        let text = spec.ssh.as_str();
-        let invalid = |why: &str| {
-            let message =
-                format!("the ssh destination `{}` of host `{}` {why}", text.escape_debug(), spec.name);
-            StepError::new(ErrorClass::Invalid, message)
-                .hint("expected an alias of ssh_config, user@host, or ssh://user@host:port")
-        };
-        let host = errors::host_part(text).to_owned();
-        let rest = text.strip_prefix("ssh://").unwrap_or(text);
-        let user = rest.rsplit_once('@').map(|(user, _)| user.to_owned());
-        let after = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        let port = match text.strip_prefix("ssh://").and(after.rsplit_once(':')) {
-            Some((_, port)) if !port.contains(']') => {
-                Some(port.parse().map_err(|_| invalid("has a port that is no number from 1 to 65535"))?)
-            }
-            _ => None,
-        };
-        for (part, what) in [(Some(&host), "host"), (user.as_ref(), "user")] {
-            let Some(part) = part else { continue };
-            if part.is_empty() {
-                return Err(invalid(&format!("has an empty {what}")));
-            }
-            if part.starts_with('-') {
-                return Err(invalid(&format!("has a {what} that begins with `-`")));
-            }
-            if part.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                return Err(invalid(&format!("has a {what} with blanks or control characters")));
-            }
-        }
-        for path in [&spec.known_hosts, &spec.config, &spec.identity].into_iter().flatten() {
-            if path.is_empty() || path.starts_with('-') || path.contains(['"', '\n', '\0']) {
-                return Err(invalid(&format!(
-                    "comes with a path that ssh cannot take: `{}`",
-                    path.escape_debug()
-                )));
-            }
-        }
-        Ok(Self { host, user, port })
-    }
-}
-
-/// All that is needed to make a connection, and to make it again.
-#[derive(Debug)]
-struct Link {
-    spec: HostSpec,
-    destination: Destination,
-    control_dir: PathBuf,
-    /// Held open: a long path to it is shortened by way of this file descriptor.
-    folder: File,
-}
-
-impl Link {
-    async fn connect(&self) -> Result<Arc<Session>, StepError> {
-        let short = format!("/proc/{}/fd/{}", std::process::id(), self.folder.as_raw_fd());
-        let long = self.control_dir.as_os_str().len() > LONGEST_DIR;
-        let parent = if long { Path::new(&short) } else { self.control_dir.as_path() };
-        let dir = tempfile::Builder::new().prefix("h").tempdir_in(parent).map_err(|error| {
-            StepError::io(format!("make a folder in `{}`", self.control_dir.display()), &error)
-        })?;
-        let log = dir.path().join("log");
-        let mut ssh = self.command(dir.path(), &log);
-        let status = match tokio::time::timeout(LOGIN, ssh.status()).await {
-            Ok(Ok(status)) => status,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StepError::new(ErrorClass::Unsupported, "the program `ssh` does not exist here")
-                    .hint("sudo apt install openssh-client"));
-            }
-            Ok(Err(error)) => return Err(StepError::io("run `ssh`", &error)),
-            Err(_) => return Err(connect_error(&self.spec, "the login timed out")),
-        };
-        if !status.success() {
-            let log = std::fs::read(&log).unwrap_or_default();
-            return Err(connect_error(&self.spec, &String::from_utf8_lossy(&log)));
-        }
-        Ok(Arc::new(Session::new_native_mux(dir)))
-    }
-
-    /// The ssh that logs in and then serves all commands from the background.
-    fn command(&self, dir: &Path, log: &Path) -> Command {
-        let mut ssh = Command::new("ssh");
-        ssh.stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            // Neither a terminal's Ctrl-C nor a dropped future may leave a half-made connection behind.
-            .process_group(0)
-            .kill_on_drop(true)
-            .env_remove("SSH_ASKPASS")
-            .arg("-E")
-            .arg(log)
-            .arg("-S")
-            .arg(dir.join("master"))
-            .args(["-M", "-f", "-N"]);
-        let persist = format!("ControlPersist={PERSIST_S}s");
-        let timeout = format!("ConnectTimeout={CONNECT_S}");
-        let alive = format!("ServerAliveInterval={BEAT_S}");
-        for option in [
-            persist.as_str(),
-            timeout.as_str(),
-            alive.as_str(),
-            "ServerAliveCountMax=4",
-            "BatchMode=yes",
-            "StrictHostKeyChecking=yes",
-            "UpdateHostKeys=no",
-            "ClearAllForwardings=yes",
-            "ForwardAgent=no",
-            "ForwardX11=no",
-            "PermitLocalCommand=no",
-            "RemoteCommand=none",
-            "RequestTTY=no",
-        ] {
-            ssh.args(["-o", option]);
-        }
-        if let Some(path) = &self.spec.known_hosts {
-            let known = format!("UserKnownHostsFile=\"{}\"", path.replace('%', "%%"));
-            ssh.args(["-o", &known, "-o", "GlobalKnownHostsFile=/dev/null"]);
-        }
-        if let Some(path) = &self.spec.config {
-            ssh.args(["-F", path]);
-        }
-        if let Some(path) = &self.spec.identity {
-            ssh.args(["-o", "IdentitiesOnly=yes", "-i", path]);
-        }
-        if let Some(user) = &self.destination.user {
-            ssh.args(["-l", user]);
-        }
-        if let Some(port) = self.destination.port {
-            ssh.args(["-p", &port.to_string()]);
-        }
-        ssh.arg("--").arg(&self.destination.host);
-        ssh
     }
 }
 

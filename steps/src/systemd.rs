@@ -280,7 +280,8 @@ fn judge(params: &Params, state: State, unit: &Unit) -> Result<(), StepError> {
     };
     // A masked unit is at rest, and that may be all that is asked.
     let at_rest = state == State::Inactive && unit.load_state == "masked" && holds;
-    if !at_rest && !(holds && state == State::Active) {
+    let works = state == State::Active && holds;
+    if !at_rest && !works {
         installed(params, unit)?;
     }
     if holds { Ok(()) } else { Err(not_as_expected(params, state.name(), unit)) }

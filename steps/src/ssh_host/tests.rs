@@ -1,6 +1,6 @@
 //! Against a real sshd on the loopback.
 
-use super::{Destination, SshConnector, sshd::Sshd};
+use super::{SshConnector, link::Destination, sshd::Sshd};
 use crate::testing::until;
 use engine::{
     ErrorClass, StepError,
