@@ -1,1 +1,68 @@
-fn main() {}
+//! `shakedown`: the command line. It alone prints and exits.
+
+mod args;
+mod ask;
+mod bundled;
+mod command;
+mod events;
+mod failure;
+mod live;
+mod out;
+mod params;
+mod plain;
+mod playbook;
+mod report;
+mod services;
+mod state;
+mod watch;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, FromArgMatches};
+use failure::Failure;
+use std::{ffi::OsString, process::ExitCode};
+
+/// The exit code of an invalid command line, playbook or param.
+const INVALID: u8 = 3;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // Comes before everything else: the arguments after it are the stand-in's own.
+    if args.get(1).is_some_and(|first| first == "stand-in") {
+        return standin::main_with_args(args.into_iter().skip(2));
+    }
+    match parse(&args) {
+        Ok(cli) => {
+            let out = out::Out::new(&cli.global);
+            let done = run(&cli, &out);
+            ExitCode::from(done.unwrap_or_else(|failure| failure.print(&out)))
+        }
+        Err(error) => {
+            // Nobody may be reading any more; there is nobody to tell either.
+            let _unread = error.print();
+            ExitCode::from(if error.use_stderr() { INVALID } else { 0 })
+        }
+    }
+}
+
+/// Clap knows of NO_COLOR by itself, but reads `--color` only once everything else is right.
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let never = args.windows(2).any(|pair| pair[0] == "--color" && pair[1] == "never")
+        || args.iter().any(|arg| arg == "--color=never");
+    let color = if never { clap::ColorChoice::Never } else { clap::ColorChoice::Auto };
+    Cli::from_arg_matches(&Cli::command().color(color).try_get_matches_from(args)?)
+}
+
+fn run(cli: &Cli, out: &out::Out) -> Result<u8, Failure> {
+    match &cli.command {
+        Command::Run(args) => command::run::run(args, out),
+        Command::Plan(args) => command::plan::run(args, out),
+        Command::Check(args) => command::check::run(args, out),
+        Command::Playbooks(args) => command::playbooks::run(args, out),
+        Command::New(args) => command::new::run(args, out),
+        Command::Steps(args) => command::steps::run(args, out),
+        Command::Schema(args) => command::schema::run(args, out),
+        Command::Runs(args) => command::runs::run(args, out),
+        // Taken by `main`; here so that the help of clap knows the name.
+        Command::StandIn => Ok(0),
+    }
+}

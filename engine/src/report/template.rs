@@ -77,11 +77,13 @@ mod helpers {
 
     handlebars_helper!(duration: |value: Value| value.as_u64().map(|ms| Millis(ms).to_string()).unwrap_or_default());
     handlebars_helper!(bytes: |value: Value| value.as_u64().map(|n| Bytes(n).to_string()).unwrap_or_default());
+    handlebars_helper!(cell: |text: str| text.replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" "));
     handlebars_helper!(json: |value: Value| serde_json::to_string_pretty(&value).unwrap_or_default());
 }
 
 impl Template {
-    /// Compiles a template. Its helpers beyond the usual ones: `duration` (of milliseconds), `bytes`, `json`.
+    /// Compiles a template. Its helpers beyond the usual ones: `duration` (of milliseconds), `bytes`, `json`, and
+    /// `cell` (text for a cell of a Markdown table).
     ///
     /// # Errors
     /// It is too large, uses partials or decorators, or is no handlebars.
@@ -92,6 +94,7 @@ impl Template {
         registry.register_escape_fn(move |text| escaping.apply(text));
         registry.register_helper("duration", Box::new(helpers::duration));
         registry.register_helper("bytes", Box::new(helpers::bytes));
+        registry.register_helper("cell", Box::new(helpers::cell));
         registry.register_helper("json", Box::new(helpers::json));
         // It would write to the program's own log.
         registry.unregister_helper("log");

@@ -1,0 +1,112 @@
+//! `shakedown check`.
+
+use crate::{INVALID, args::Format, failure::Failure, out::Out, playbook};
+use clap::Args;
+use engine::{
+    Registry,
+    diagnostic::{Diagnostics, Severity},
+    playbook as reading,
+    report::{Tone, console::count, escape},
+};
+use serde_json::Value;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  shakedown check my-check.yaml
+  shakedown check playbooks/*.yaml --strict
+  shakedown check my-check.yaml --format json | jq '.[].message'
+
+Exit codes: 0 valid, 3 a file has a mistake.")]
+pub(crate) struct CheckArgs {
+    /// Files, or names of bundled playbooks
+    #[arg(required = true, value_name = "PLAYBOOK")]
+    playbooks: Vec<String>,
+    /// Refuse warnings too, such as an effect without an undo
+    #[arg(long)]
+    strict: bool,
+    /// The form of the diagnostics
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(crate) fn run(args: &CheckArgs, out: &Out) -> Result<u8, Failure> {
+    let registry = steps::builtin();
+    let mut unreadable = false;
+    let mut checked = Vec::new();
+    for given in &args.playbooks {
+        match check(given, &registry) {
+            Ok(done) => checked.push(done),
+            // The other files have a right to their diagnostics.
+            Err(failure) => {
+                failure.print(out);
+                unreadable = true;
+            }
+        }
+    }
+    match args.format {
+        Format::Json => print_json(&checked, out)?,
+        Format::Text => print_text(&checked, args.strict, out)?,
+    }
+    let failed = unreadable || checked.iter().any(|file| file.fails(args.strict));
+    Ok(if failed { INVALID } else { 0 })
+}
+
+struct Checked {
+    name: String,
+    steps: usize,
+    diagnostics: Diagnostics,
+}
+
+impl Checked {
+    fn fails(&self, strict: bool) -> bool {
+        self.diagnostics.has_errors() || (strict && !self.diagnostics.is_empty())
+    }
+}
+
+fn check(given: &str, registry: &Registry) -> Result<Checked, Failure> {
+    let source = playbook::source(given)?;
+    let (steps, diagnostics) = match reading::read(source, registry) {
+        Ok((playbook, warnings)) => (playbook.steps.len(), warnings),
+        Err(diagnostics) => (0, diagnostics),
+    };
+    Ok(Checked { name: given.to_owned(), steps, diagnostics })
+}
+
+/// One list for all files, as editors want it.
+fn print_json(checked: &[Checked], out: &Out) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for file in checked {
+        if let Value::Array(list) = file.diagnostics.to_json() {
+            all.extend(list);
+        }
+    }
+    out.print(&format!("{:#}\n", Value::Array(all)))
+}
+
+fn print_text(checked: &[Checked], strict: bool, out: &Out) -> Result<(), Failure> {
+    let style = out.stdout_style();
+    for file in checked {
+        if !file.diagnostics.is_empty() {
+            out.print(&format!("{}\n\n", file.diagnostics.render(style.color)))?;
+        }
+        let of = |wanted| file.diagnostics.iter().filter(|found| found.severity == wanted).count();
+        let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
+        let mut parts = Vec::new();
+        if errors > 0 {
+            parts.push(count(errors, "error"));
+        }
+        if warnings > 0 {
+            parts.push(count(warnings, "warning"));
+        }
+        let name = escape(&file.name);
+        if file.fails(strict) {
+            let words = format!("invalid, {}", parts.join(", "));
+            out.print(&format!("{name}: {}\n", style.paint(Tone::Bad, &words)))?;
+        } else if !out.quiet {
+            parts.insert(0, count(file.steps, "step"));
+            let valid = style.paint(Tone::Good, "valid");
+            out.print(&format!("{name}: {valid}, {}\n", parts.join(", ")))?;
+        }
+    }
+    Ok(())
+}

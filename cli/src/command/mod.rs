@@ -1,0 +1,10 @@
+//! The subcommands, one file each.
+
+pub(crate) mod check;
+pub(crate) mod new;
+pub(crate) mod plan;
+pub(crate) mod playbooks;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod schema;
+pub(crate) mod steps;

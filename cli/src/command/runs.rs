@@ -1,0 +1,160 @@
+//! `shakedown runs`.
+
+use crate::{args::Format, failure::Failure, out::Out, state};
+use clap::{Args, Subcommand};
+use engine::{
+    event::Verdict,
+    journal::{
+        JournalError,
+        sqlite::{RunRow, Store},
+    },
+    quantity::Millis,
+    report::{
+        Style, Summary, Tone,
+        console::{Lines, count, signal_name},
+        end::{self, Options},
+        escape, pad, rfc3339, width,
+    },
+};
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  shakedown runs
+  shakedown runs --format json | jq '.[0]'
+  shakedown runs show 1V3W8K     the beginning or the end of an id will do")]
+pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The form of the list
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
+    format: Format,
+    /// The folder of the history [default: ~/.local/state/shakedown]
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Replay a run: its events, then its summary
+    #[command(after_help = "Example:
+  shakedown runs show 1V3W8K -v")]
+    Show {
+        /// Its id, or the beginning or end of it
+        run: String,
+    },
+}
+
+pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
+    let dir = state::dir(args.state_dir.as_ref())?;
+    // To look does not make a history.
+    let store = match dir.join("journal.sqlite").exists() {
+        true => Some(Store::open(&dir)?),
+        false => None,
+    };
+    match &args.action {
+        Some(Action::Show { run }) => show(store.as_ref(), run, out)?,
+        None => {
+            let rows = store.map(|store| store.runs()).transpose()?.unwrap_or_default();
+            match args.format {
+                Format::Json => out.print(&to_json(&rows))?,
+                Format::Text if rows.is_empty() => out.tell("no runs yet; begin with: shakedown run quickstart\n"),
+                Format::Text => out.print_lines(&table(&rows, out.stdout_style()))?,
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn show(store: Option<&Store>, given: &str, out: &Out) -> Result<(), Failure> {
+    // The closing block shortens ids to `01JH…1V3W8K`.
+    let id = given.rsplit('…').next().unwrap_or(given);
+    let none = || Failure::invalid(format!("there is no run `{given}`")).hint("list them: shakedown runs");
+    let (plan, history) = store.ok_or_else(none)?.load(id).map_err(|error: JournalError| {
+        let failure = Failure::invalid(error.message);
+        match error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    let style = out.stdout_style();
+    let mut summary = Summary::new(&plan);
+    let lines = Lines::new(&summary, style, TimeZone::system());
+    for record in &history {
+        summary.apply(record);
+        if !out.quiet {
+            out.print(&format!("{}\n", lines.event(&summary, record)))?;
+        }
+    }
+    summary.count();
+    out.print_lines(&end::block(&summary, &Options { style, verbose: out.verbose, reports: &[] }))
+}
+
+fn ending(row: &RunRow) -> (String, Tone) {
+    match row.verdict {
+        Some(Verdict::Passed) => ("passed".into(), Tone::Good),
+        Some(Verdict::Refused) => ("refused".into(), Tone::Warn),
+        Some(Verdict::Failed) => ("failed".into(), Tone::Bad),
+        Some(Verdict::Errored) => ("errored".into(), Tone::Bad),
+        Some(Verdict::Interrupted { signal }) => (format!("interrupted by {}", signal_name(signal)), Tone::Warn),
+        None if row.alive => ("running".into(), Tone::Change),
+        None => ("died".into(), Tone::Bad),
+    }
+}
+
+fn to_json(rows: &[RunRow]) -> String {
+    let list: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "id": row.id,
+                "playbook": row.playbook,
+                "plan_hash": row.plan_hash,
+                "started_at": rfc3339(row.started_ms),
+                "finished_at": row.finished_ms.map(rfc3339),
+                "verdict": row.verdict,
+                "alive": row.alive,
+            })
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::from(list))
+}
+
+fn table(rows: &[RunRow], style: Style) -> Vec<String> {
+    let playbooks = rows.iter().map(|row| width(&escape(&row.playbook))).max().unwrap_or(0);
+    let endings = rows.iter().map(|row| width(&ending(row).0)).max().unwrap_or(0);
+    let mut lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let (word, tone) = ending(row);
+            let took = row.finished_ms.map(|end| Millis(end.saturating_sub(row.started_ms)).to_string());
+            format!(
+                "{}  {}  {}  {}  {}",
+                escape(&row.id),
+                local(row.started_ms),
+                pad(&escape(&row.playbook), playbooks),
+                style.paint(tone, &pad(&word, endings)),
+                took.unwrap_or_default()
+            )
+            .trim_end()
+            .to_owned()
+        })
+        .collect();
+    let dead = rows.iter().filter(|row| row.finished_ms.is_none() && !row.alive).count();
+    if dead > 0 {
+        let words = format!("{} died; what was begun may still be there: shakedown runs show ID", count(dead, "run"));
+        lines.push(style.paint(Tone::Warn, &words));
+    }
+    lines
+}
+
+/// A moment as the clock on the wall showed it.
+fn local(ms: u64) -> String {
+    let moment = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let text = |moment: Timestamp| {
+        moment.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    };
+    moment.map(text).unwrap_or_default()
+}

@@ -1,0 +1,162 @@
+//! `shakedown steps`.
+
+use crate::{failure::Failure, out::Out};
+use clap::Args;
+use engine::{
+    diagnostic::did_you_mean,
+    report::{Style, Tone, pad, width},
+    step::DynStep,
+};
+use serde_json::Value;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  shakedown steps
+  shakedown steps sqlite")]
+pub(crate) struct StepsArgs {
+    /// The step type to explain
+    kind: Option<String>,
+}
+
+pub(crate) fn run(args: &StepsArgs, out: &Out) -> Result<u8, Failure> {
+    let registry = steps::builtin();
+    let style = out.stdout_style();
+    let Some(kind) = &args.kind else {
+        let widest = registry.kinds().iter().map(|kind| kind.len()).max().unwrap_or(0);
+        let lines: Vec<String> = registry
+            .iter()
+            .map(|step| {
+                let name = style.paint(Tone::Strong, &pad(step.kind(), widest));
+                format!("{name}  {}", step.docs().summary)
+            })
+            .collect();
+        out.print_lines(&lines)?;
+        return Ok(0);
+    };
+    match registry.get(kind) {
+        Some(step) => {
+            out.print_lines(&explain(&**step, style))?;
+            Ok(0)
+        }
+        None => {
+            let near = did_you_mean(kind, registry.kinds()).map(|near| format!("{near} ")).unwrap_or_default();
+            let known = registry.kinds().join(", ");
+            Err(Failure::invalid(format!("there is no step type `{kind}`"))
+                .hint(format!("{near}the step types are: {known}")))
+        }
+    }
+}
+
+fn explain(step: &dyn DynStep, style: Style) -> Vec<String> {
+    let docs = step.docs();
+    let title = |text: &str| style.paint(Tone::Strong, text);
+    let mut lines = vec![format!("{}: {}", title(step.kind()), docs.summary), String::new()];
+    lines.extend(docs.details.trim().lines().map(str::to_owned));
+    lines.push(String::new());
+    lines.push(title("params"));
+    fields(&step.params_schema(), &mut lines);
+    lines.push(String::new());
+    lines.push(title("output"));
+    fields(&step.output_schema(), &mut lines);
+    if !docs.errors.is_empty() {
+        lines.push(String::new());
+        lines.push(title("errors"));
+        for (error, next) in docs.errors {
+            lines.push(format!("  {error}"));
+            lines.push(format!("    {next}"));
+        }
+    }
+    lines.push(String::new());
+    let on = if docs.on_host { "takes `on: HOST`" } else { "acts on this machine only" };
+    lines.push(format!("{}  {on}", title("where")));
+    lines.push(String::new());
+    lines.push(title("example"));
+    lines.extend(docs.example.trim_end().lines().map(|line| format!("  {line}").trim_end().to_owned()));
+    lines
+}
+
+/// The fields of an object's schema, a line each.
+fn fields(schema: &Value, lines: &mut Vec<String>) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let Some(properties) = properties.filter(|properties| !properties.is_empty()) else {
+        lines.push(match schema.get("description").and_then(Value::as_str) {
+            Some(text) => format!("  {}", in_one_line(text)),
+            None => "  none".into(),
+        });
+        return;
+    };
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let rows: Vec<(String, String, &str)> = properties
+        .iter()
+        .map(|(name, schema)| {
+            let mut kind = type_of(schema);
+            if required.contains(&name.as_str()) {
+                kind.push_str(", required");
+            }
+            (name.clone(), kind, schema.get("description").and_then(Value::as_str).unwrap_or_default())
+        })
+        .collect();
+    let names = rows.iter().map(|(name, ..)| width(name)).max().unwrap_or(0);
+    let kinds = rows.iter().map(|(_, kind, _)| width(kind)).max().unwrap_or(0).min(28);
+    for (name, kind, text) in rows {
+        lines.push(
+            format!("  {}  {}  {}", pad(&name, names), pad(&kind, kinds), in_one_line(text))
+                .trim_end()
+                .to_owned(),
+        );
+    }
+}
+
+/// The type of a value, in words.
+fn type_of(schema: &Value) -> String {
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        let words: Vec<String> =
+            values.iter().map(|value| value.as_str().map_or(value.to_string(), str::to_owned)).collect();
+        return words.join(" | ");
+    }
+    if let Some(format) = schema.get("format").and_then(Value::as_str).filter(|format| !format.contains("int"))
+    {
+        return format.to_owned();
+    }
+    if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array()) {
+        let mut words: Vec<String> = choices
+            .iter()
+            .map(|choice| choice.get("const").and_then(Value::as_str).map_or_else(|| type_of(choice), str::to_owned))
+            .filter(|word| word != "null")
+            .collect();
+        words.dedup();
+        return words.join(" | ");
+    }
+    match schema.get("type") {
+        Some(Value::String(kind)) if kind == "array" => match schema.get("items") {
+            Some(items) => format!("list of {}", type_of(items)),
+            None => "list".into(),
+        },
+        Some(Value::String(kind)) => word(kind).to_owned(),
+        Some(Value::Array(kinds)) => {
+            let words: Vec<&str> =
+                kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null").map(word).collect();
+            words.join(" | ")
+        }
+        _ => "any".into(),
+    }
+}
+
+fn word(kind: &str) -> &str {
+    match kind {
+        "object" => "map",
+        "array" => "list",
+        "string" => "text",
+        "boolean" => "true | false",
+        other => other,
+    }
+}
+
+/// A text of several lines in one.
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

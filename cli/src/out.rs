@@ -1,0 +1,91 @@
+//! Where text goes: what was asked for to stdout, what a person reads while waiting to stderr.
+
+use crate::{
+    args::{Global, When},
+    failure::Failure,
+};
+use engine::report::{Style, Tone};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+/// What both streams may carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Out {
+    color: When,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: bool,
+}
+
+impl Out {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { color: global.color, quiet: global.quiet, verbose: global.verbose }
+    }
+
+    /// The colours of stdout.
+    pub(crate) fn stdout_style(&self) -> Style {
+        Style { color: self.colors(io::stdout().is_terminal()) }
+    }
+
+    /// The colours of stderr.
+    pub(crate) fn stderr_style(&self) -> Style {
+        Style { color: self.colors(io::stderr().is_terminal()) }
+    }
+
+    /// Whether stderr is a terminal on which lines can be drawn again.
+    pub(crate) fn stderr_can_move(&self) -> bool {
+        io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+    }
+
+    fn colors(&self, terminal: bool) -> bool {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        match self.color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => {
+                terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+
+    /// Writes to stdout. Somebody who stops reading, as `head` does, is no error.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(Failure::environment(format!("cannot write to stdout: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes lines to stdout.
+    pub(crate) fn print_lines(&self, lines: &[String]) -> Result<(), Failure> {
+        self.print(&joined(lines))
+    }
+
+    /// Writes to stderr. Whoever closed it does not want to know.
+    pub(crate) fn tell(&self, text: &str) {
+        let mut stderr = io::stderr().lock();
+        let _unread = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+
+    /// Writes lines to stderr.
+    pub(crate) fn tell_lines(&self, lines: &[String]) {
+        self.tell(&joined(lines));
+    }
+
+    pub(crate) fn error(&self, message: &str) {
+        self.tell(&format!("{} {message}\n", self.stderr_style().paint(Tone::Bad, "error:")));
+    }
+
+    pub(crate) fn warning(&self, message: &str) {
+        self.tell(&format!("{} {message}\n", self.stderr_style().paint(Tone::Warn, "warning:")));
+    }
+
+    pub(crate) fn hint(&self, hint: &str) {
+        self.tell(&format!("{} {hint}\n", self.stderr_style().paint(Tone::Change, "hint:")));
+    }
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}

@@ -1,0 +1,116 @@
+//! From what the user typed to a valid playbook, and on to a plan.
+
+use crate::{bundled, failure::Failure, out::Out};
+use engine::{
+    Registry, Source,
+    diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean},
+    plan::{self, Plan, PlanProblem},
+    playbook::{self, Playbook},
+    report::escape,
+};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::Path,
+    sync::Arc,
+};
+
+/// The largest playbook, in bytes.
+const MAX_PLAYBOOK: u64 = 1 << 20;
+
+/// The text of a playbook: a file, or else a bundled one of that name.
+pub(crate) fn source(given: &str) -> Result<Arc<Source>, Failure> {
+    let path = Path::new(given);
+    match File::open(path) {
+        Ok(file) => {
+            let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
+            if !file.metadata().map_err(cannot)?.is_file() {
+                return bundled(given).ok_or_else(|| Failure::invalid(format!("`{given}` is no file")));
+            }
+            let mut bytes = Vec::new();
+            file.take(MAX_PLAYBOOK + 1).read_to_end(&mut bytes).map_err(cannot)?;
+            if bytes.len() as u64 > MAX_PLAYBOOK {
+                return Err(Failure::invalid(format!("`{given}` is larger than 1 MiB")));
+            }
+            let text = String::from_utf8(bytes).map_err(|error| {
+                let at = error.utf8_error().valid_up_to();
+                Failure::invalid(format!("`{given}` is no UTF-8 text: byte {at} cannot be read"))
+            })?;
+            Ok(Arc::new(Source { name: given.to_owned(), text }))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => bundled(given).ok_or_else(|| unknown(given)),
+        Err(error) => Err(Failure::invalid(format!("cannot read `{given}`: {error}"))),
+    }
+}
+
+fn bundled(name: &str) -> Option<Arc<Source>> {
+    bundled::find(name).map(|found| {
+        Arc::new(Source { name: format!("bundled:{}", found.name), text: found.text.to_owned() })
+    })
+}
+
+/// There is neither a file nor a bundled playbook of that name.
+pub(crate) fn unknown(given: &str) -> Failure {
+    let names = bundled::ALL.iter().map(|bundled| bundled.name);
+    let list = names.clone().collect::<Vec<_>>().join(", ");
+    let near = did_you_mean(given, names).map(|near| format!("{near} ")).unwrap_or_default();
+    Failure::invalid(format!("there is no file and no bundled playbook `{given}`"))
+        .hint(format!("{near}the bundled ones are: {list}"))
+}
+
+/// A valid playbook. Its warnings, or everything that is wrong with it, are told on stderr.
+pub(crate) fn read(given: &str, registry: &Registry, out: &Out) -> Result<Playbook, Failure> {
+    match playbook::read(source(given)?, registry) {
+        Ok((playbook, warnings)) => {
+            if !warnings.is_empty() && !out.quiet {
+                tell(&warnings, out);
+            }
+            Ok(playbook)
+        }
+        Err(diagnostics) => {
+            tell(&diagnostics, out);
+            Err(Failure::told())
+        }
+    }
+}
+
+/// The plan of a playbook, or everything that keeps it from being planned, told on stderr.
+pub(crate) fn plan(
+    playbook: &Playbook,
+    inputs: &plan::Inputs,
+    registry: &Registry,
+    out: &Out,
+) -> Result<Plan, Failure> {
+    plan::build(playbook, inputs, registry).map_err(|problems| {
+        tell_problems(playbook, problems, out);
+        Failure::told()
+    })
+}
+
+fn tell_problems(playbook: &Playbook, problems: Vec<PlanProblem>, out: &Out) {
+    let mut placed = Diagnostics::new(playbook.source.clone());
+    for problem in problems {
+        match problem.span {
+            Some(span) => {
+                let diagnostic = Diagnostic::error(Code::Plan, problem.message, span);
+                placed.push(match problem.hint {
+                    Some(hint) => diagnostic.hint(hint),
+                    None => diagnostic,
+                });
+            }
+            None => {
+                out.error(&escape(&problem.message));
+                if let Some(hint) = &problem.hint {
+                    out.hint(&escape(hint));
+                }
+            }
+        }
+    }
+    if !placed.is_empty() {
+        tell(&placed, out);
+    }
+}
+
+fn tell(diagnostics: &Diagnostics, out: &Out) {
+    out.tell(&format!("{}\n", diagnostics.render(out.stderr_style().color)));
+}

@@ -1,0 +1,59 @@
+//! What the steps of a run share.
+
+use crate::failure::Failure;
+use engine::{
+    Registry, expr::Outside, host::HostSpec, local::LocalOutside, local::process::LocalHost, plan::Plan,
+    step::Services,
+};
+use std::{
+    collections::BTreeMap,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use steps::SshConnector;
+use tokio::{runtime::Runtime, sync::Mutex};
+
+/// The working directory.
+pub(crate) fn working_dir() -> Result<PathBuf, Failure> {
+    std::env::current_dir()
+        .map_err(|error| Failure::environment(format!("cannot tell the working directory: {error}")))
+}
+
+/// What expressions may read.
+pub(crate) fn outside(dir: &Path) -> Arc<dyn Outside> {
+    Arc::new(LocalOutside::new(dir))
+}
+
+/// The runtime on which steps run.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment(format!("cannot start threads: {error}")))
+}
+
+/// How many local steps may work at once if nobody says so: the number of cores.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// The services of a plan's run, with `scratch` as its private folder, which is made.
+pub(crate) fn services(plan: &Plan, registry: &Registry, scratch: &Path) -> Result<Arc<Services>, Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(|error| {
+        Failure::environment(format!("cannot make the folder `{}`: {error}", scratch.display()))
+    })?;
+    let hosts: BTreeMap<String, HostSpec> =
+        plan.hosts.iter().map(|host| (host.name.clone(), host.clone())).collect();
+    Ok(Arc::new(Services {
+        registry: registry.clone(),
+        local: Arc::new(LocalHost::new()),
+        connector: Arc::new(SshConnector::new(scratch.join("ssh"))),
+        hosts,
+        open: Mutex::default(),
+        run: plan.run.clone(),
+        scratch: scratch.to_owned(),
+        resident: Mutex::default(),
+    }))
+}

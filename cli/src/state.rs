@@ -1,0 +1,23 @@
+//! The folder that holds the history of runs.
+
+use crate::failure::Failure;
+use std::path::PathBuf;
+
+/// `--state-dir`, else `SHAKEDOWN_STATE_DIR`, else `XDG_STATE_HOME/shakedown`, else `~/.local/state/shakedown`.
+pub(crate) fn dir(flag: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let chosen = flag.cloned().or_else(|| set("SHAKEDOWN_STATE_DIR"));
+    let usual = || {
+        // The XDG specification says that relative paths are to be ignored.
+        set("XDG_STATE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| set("HOME").map(|home| home.join(".local/state")))
+            .map(|state| state.join("shakedown"))
+    };
+    let dir = chosen.or_else(usual).ok_or_else(|| {
+        Failure::environment("no folder for the history: HOME is not set")
+            .hint("choose one: --state-dir DIR or SHAKEDOWN_STATE_DIR")
+    })?;
+    std::path::absolute(&dir)
+        .map_err(|error| Failure::environment(format!("cannot use `{}`: {error}", dir.display())))
+}

@@ -1,0 +1,145 @@
+//! Those who watch a run work on a thread of their own: a slow terminal or a full pipe never holds up a step.
+
+use engine::{
+    event::{Progress, Record, Reporter},
+    plan::Plan,
+    report::Summary,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// How often what moves on a screen is drawn again.
+const TICK: Duration = Duration::from_millis(120);
+/// Progress beyond this many unread messages is dropped: the next one says more.
+const UNREAD: usize = 256;
+
+/// Shows a run, or writes it down. `summary` has already taken the event in.
+pub(crate) trait View: Send {
+    /// Takes an event.
+    fn event(&mut self, summary: &Summary, record: &Record);
+    /// Takes progress.
+    fn progress(&mut self, _summary: &Summary, _step: &str, _progress: &Progress) {}
+    /// Time has passed.
+    fn tick(&mut self) {}
+    /// Leaves the screen to a question.
+    fn pause(&mut self) {}
+    /// Takes the screen back.
+    fn resume(&mut self) {}
+    /// The run is over.
+    fn end(&mut self) {}
+}
+
+enum Message {
+    Event(Box<Record>),
+    Progress(String, Progress),
+    Pause(SyncSender<()>),
+    Resume,
+    End,
+}
+
+/// The thread of the views.
+pub(crate) struct Watch {
+    sender: Sender<Message>,
+    unread: Arc<AtomicUsize>,
+    thread: JoinHandle<Summary>,
+}
+
+/// Lets a question have the screen.
+#[derive(Clone, Debug)]
+pub(crate) struct Screen(Sender<Message>);
+
+struct Messenger {
+    sender: Sender<Message>,
+    unread: Arc<AtomicUsize>,
+}
+
+impl Watch {
+    pub(crate) fn start(plan: &Plan, views: Vec<Box<dyn View>>) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let unread = Arc::new(AtomicUsize::new(0));
+        let (summary, read) = (Summary::new(plan), unread.clone());
+        let thread = thread::spawn(move || watch(summary, views, &receiver, &read));
+        Self { sender, unread, thread }
+    }
+
+    /// What the executor tells.
+    pub(crate) fn reporter(&self) -> Box<dyn Reporter> {
+        Box::new(Messenger { sender: self.sender.clone(), unread: self.unread.clone() })
+    }
+
+    pub(crate) fn screen(&self) -> Screen {
+        Screen(self.sender.clone())
+    }
+
+    /// Waits until everything is shown and written. Gives nothing only if a view panicked, which it has told.
+    pub(crate) fn finish(self) -> Option<Summary> {
+        let _gone = self.sender.send(Message::End);
+        self.thread.join().ok()
+    }
+}
+
+impl Screen {
+    /// Waits until everything before is shown and the screen is free.
+    pub(crate) fn pause(&self) {
+        let (free, is_free) = mpsc::sync_channel(1);
+        if self.0.send(Message::Pause(free)).is_ok() {
+            let _gone = is_free.recv();
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        let _gone = self.0.send(Message::Resume);
+    }
+}
+
+impl Reporter for Messenger {
+    fn event(&mut self, record: &Record) {
+        let _gone = self.sender.send(Message::Event(Box::new(record.clone())));
+    }
+
+    fn progress(&mut self, step: &str, progress: &Progress) {
+        if self.unread.fetch_add(1, Ordering::Relaxed) < UNREAD {
+            let _gone = self.sender.send(Message::Progress(step.to_owned(), progress.clone()));
+        } else {
+            self.unread.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn watch(
+    mut summary: Summary,
+    mut views: Vec<Box<dyn View>>,
+    receiver: &Receiver<Message>,
+    unread: &AtomicUsize,
+) -> Summary {
+    loop {
+        match receiver.recv_timeout(TICK) {
+            Ok(Message::Event(record)) => {
+                summary.apply(&record);
+                views.iter_mut().for_each(|view| view.event(&summary, &record));
+            }
+            Ok(Message::Progress(step, progress)) => {
+                unread.fetch_sub(1, Ordering::Relaxed);
+                views.iter_mut().for_each(|view| view.progress(&summary, &step, &progress));
+            }
+            Ok(Message::Pause(free)) => {
+                views.iter_mut().for_each(|view| view.pause());
+                let _gone = free.send(());
+            }
+            Ok(Message::Resume) => views.iter_mut().for_each(|view| view.resume()),
+            Err(RecvTimeoutError::Timeout) => views.iter_mut().for_each(|view| view.tick()),
+            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
+                views.iter_mut().for_each(|view| view.end());
+                summary.count();
+                return summary;
+            }
+        }
+    }
+}
