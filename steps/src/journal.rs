@@ -370,8 +370,8 @@ mod tests {
     use serde_json::json;
 
     const LINE: &str = r#"{"_PID":"412","PRIORITY":"6","_SYSTEMD_UNIT":"media-sync-daemon.service","__REALTIME_TIMESTAMP":"1737627300123456","MESSAGE":"ERROR checksum mismatch: 文件.mp4","SYSLOG_IDENTIFIER":"media-syncd","__CURSOR":"s=1;i=2","__MONOTONIC_TIMESTAMP":"99","_BOOT_ID":"b"}"#;
-    const OF_SYSTEMD: &str = r#"{"PRIORITY":"3","UNIT":"media-sync-daemon.service","_SYSTEMD_UNIT":"init.scope","_PID":"1","MESSAGE":"Failed to start media-sync-daemon.service.","__REALTIME_TIMESTAMP":"1737627301000000"}"#;
-    const BINARY: &str = r#"{"MESSAGE":[97,255,27,98],"__REALTIME_TIMESTAMP":"1737627302000000","SYSLOG_IDENTIFIER":"kernel"}"#;
+    const OF_SYSTEMD: &str = r#"{"_PID":"1","__REALTIME_TIMESTAMP":"1795497242409593","PRIORITY":"4","MESSAGE":"crash.service: Failed with result 'exit-code'.","_BOOT_ID":"a151fe64ee114d80bad041b20d8c1e31","SYSLOG_IDENTIFIER":"systemd","__CURSOR":"s=7f281f9755244ce6b22bca21d9391554;i=34","__MONOTONIC_TIMESTAMP":"7638312060","UNIT":"crash.service","_SYSTEMD_UNIT":"init.scope"}"#;
+    const BINARY: &str = r#"{"__CURSOR":"s=7f281f9755244ce6b22bca21d9391554;i=3a","_PID":"93","__MONOTONIC_TIMESTAMP":"7638410976","_BOOT_ID":"a151fe64ee114d80bad041b20d8c1e31","MESSAGE":[98,105,110,255,27,120],"SYSLOG_IDENTIFIER":"bintest","__REALTIME_TIMESTAMP":"1795497242508509","PRIORITY":"3"}"#;
 
     #[test]
     fn entries_of_all_kinds_are_read() {
@@ -380,11 +380,11 @@ mod tests {
         assert_eq!((entry.unit.as_str(), entry.pid), ("media-sync-daemon.service", 412));
         assert_eq!(entry.message, "ERROR checksum mismatch: 文件.mp4");
         let entry = parse(OF_SYSTEMD).expect("reads");
-        assert_eq!((entry.priority.as_str(), entry.unit.as_str()), ("err", "media-sync-daemon.service"));
+        assert_eq!((entry.priority.as_str(), entry.unit.as_str()), ("warning", "crash.service"));
         let entry = parse(BINARY).expect("reads");
         assert_eq!(
             (entry.message.as_str(), entry.unit.as_str(), entry.pid),
-            ("a\u{fffd}\u{1b}b", "kernel", 0)
+            ("bin\u{fffd}\u{1b}x", "bintest", 93)
         );
         assert_eq!(parse("-- No entries --"), None);
     }

@@ -232,12 +232,17 @@ mod tests {
     #[test]
     fn the_states_that_look_alike_are_told_apart() {
         let looping = parse(
-            "MainPID=0\nResult=exit-code\nNRestarts=7\nExecMainStatus=1\nId=media-sync-daemon.service\n\
-             LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nUnitFileState=enabled\n",
+            "MainPID=0\nResult=exit-code\nNRestarts=7\nExecMainStatus=3\nId=crash.service\nLoadState=loaded\n\
+             ActiveState=activating\nSubState=auto-restart\nUnitFileState=static\n\
+             StateChangeTimestamp=@1795497242\nLoadError=\n",
         );
         assert!(looping.is_crash_looping() && !looping.is_active() && looping.is_up());
-        assert_eq!(looping.in_words(), "activating (auto-restart), exit status 1, restarted 7 times");
-        let missing = parse("Id=nosuch.service\nLoadState=not-found\nActiveState=inactive\nSubState=dead\n");
+        assert_eq!(looping.in_words(), "activating (auto-restart), exit status 3, restarted 7 times");
+        let missing = parse(
+            "MainPID=0\nResult=success\nNRestarts=0\nExecMainStatus=0\nId=nosuch.service\nLoadState=not-found\n\
+             ActiveState=inactive\nSubState=dead\nUnitFileState=\nStateChangeTimestamp=\n\
+             LoadError=org.freedesktop.systemd1.NoSuchUnit \"Unit nosuch.service not found.\"\n",
+        );
         assert_eq!(missing.in_words(), "not installed");
         let masked = parse(
             "Id=x.service\nLoadState=masked\nActiveState=inactive\nSubState=dead\nUnitFileState=masked\n",
