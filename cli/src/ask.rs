@@ -72,7 +72,10 @@ fn question(failed: &[FailedCheck], out: &Out) -> String {
     let style = out.stderr_style();
     let mut text = format!(
         "{}\n",
-        style.paint(Tone::Warn, &format!("{} failed; nothing has been changed", count(failed.len(), "precheck")))
+        style.paint(
+            Tone::Warn,
+            &format!("{} failed; nothing has been changed", count(failed.len(), "precheck"))
+        )
     );
     for check in failed {
         let mut message = escape_lines(&check.error.message).into_iter();

@@ -59,7 +59,9 @@ impl Report {
                 Form::Template(Box::new(compile(path, &text, Escaping::for_file(file))?))
             }
             other => {
-                return Err(Failure::invalid(format!("there is no report format `{other}`: expected {FORMATS}")));
+                return Err(Failure::invalid(format!(
+                    "there is no report format `{other}`: expected {FORMATS}"
+                )));
             }
         };
         Ok(Self { form, target: Target::open(file)?, name: file.to_owned() })

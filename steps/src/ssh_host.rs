@@ -2,6 +2,7 @@
 
 mod errors;
 mod guard;
+mod heed;
 mod link;
 #[cfg(test)]
 pub(crate) mod sshd;
@@ -151,9 +152,17 @@ impl Host for SshHost {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let session = self.session.lock().await.take();
-            if let Some(session) = session.and_then(Arc::into_inner) {
+            if let Some(session) = session {
+                let master = link::master_of(&session).await;
                 // A connection that is gone needs no end; its folder goes with the session either way.
-                drop(session.close().await);
+                match Arc::try_unwrap(session) {
+                    Ok(session) => drop(session.close().await),
+                    Err(shared) => drop(shared),
+                }
+                // The request to end is answered before the process has ended: nothing of ours may outlive the run.
+                if let Some(master) = master {
+                    master.await_end().await;
+                }
             }
         })
     }
@@ -201,6 +210,8 @@ impl SshHost {
         let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
         let (mut out, mut err) = (Capture::new(keep), Capture::new(keep + 2 * guarded.overhead()));
         let mut lease = Some(Box::pin(hold(stdin, data)));
+        let last_line = tokio::sync::Notify::new();
+        let stderr = heed::Heed::new(stderr, &guarded, &last_line);
         let mut drain =
             Box::pin(async { tokio::try_join!(out.copy(stdout, sink), err.read(stderr)).map(|_| ()) });
         let mut wait = Box::pin(child.wait());
@@ -225,6 +236,8 @@ impl SshHost {
                         return Err(error.into());
                     }
                 }
+                // The guard waits for this before it ends.
+                () = last_line.notified() => lease = None,
                 () = cancel.cancelled(), if !cancelled => {
                     // The end of stdin is what the guard takes for the end of its lease.
                     (cancelled, lease) = (true, None);

@@ -21,7 +21,10 @@ impl Stage {
 
     fn run(&self, playbook: &str, more: &[&str]) -> Output {
         let config = format!("config={CONFIG}");
-        let mut argv = vec!["shakedown", "run", playbook, "-p", &config, "--no-input", "--events", EVENTS];
+        let mut argv = vec!["shakedown", "run", playbook, "--no-input", "--events", EVENTS];
+        if playbook.starts_with("media-sync") {
+            argv.extend(["-p", &config]);
+        }
         argv.extend(more);
         self.lab.edge().run(argv)
     }
@@ -166,15 +169,18 @@ fn an_interrupt_in_the_middle_undoes_everything() {
 #[test]
 fn the_health_of_a_host_is_read_here_and_over_ssh() {
     let stage = Stage::new(lab_or_skip!());
-    for more in [&[][..], &["-p", "host=nas"]] {
+    // The clock of a lab is not synchronized, and the NAS's user may not read its journal: just these are found.
+    for (more, found) in [(&[][..], &["clock"][..]), (&["-p", "host=nas"], &["clock", "errors"])] {
         let output = stage.run("host-health", more);
-        let said = Stage::said(&output);
-        // The clock of a lab is not synchronized: that one problem is found, and only that.
         assert_eq!(code(&output), Some(1), "{output}");
-        assert!(said.contains("timedatectl status"), "{output}");
-        for step in ["space", "load", "units", "errors"] {
-            assert!(!said.contains(&format!("  {step}: ")), "{step} holds: {output}");
+        for step in ["space", "load", "units", "errors", "clock"] {
+            let named = output.stdout.contains(&format!("  {step}: "));
+            assert_eq!(named, found.contains(&step), "{step}: {output}");
         }
+        assert!(output.stdout.contains("hint: timedatectl status"), "{output}");
     }
-    stage.assert_clean();
+    // Asking for the time starts systemd's own daemon for it, which ends by itself later.
+    let left = stage.before.diff(&stage.lab.manifest());
+    let ours: Vec<_> = left.iter().filter(|line| !line.contains("timedate")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
 }

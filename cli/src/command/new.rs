@@ -32,14 +32,13 @@ pub(crate) fn run(args: &NewArgs, out: &Out) -> Result<u8, Failure> {
         None => STARTER.replace("NAME", &name_of(&args.file)),
     };
     let shown = args.file.display();
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).open(&args.file).map_err(|error| {
-            match error.kind() {
-                ErrorKind::AlreadyExists => Failure::invalid(format!("`{shown}` exists already"))
-                    .hint("choose another name; nothing was changed"),
-                _ => Failure::invalid(format!("cannot write `{shown}`: {error}")),
-            }
-        })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&args.file).map_err(|error| {
+        match error.kind() {
+            ErrorKind::AlreadyExists => Failure::invalid(format!("`{shown}` exists already"))
+                .hint("choose another name; nothing was changed"),
+            _ => Failure::invalid(format!("cannot write `{shown}`: {error}")),
+        }
+    })?;
     file.write_all(text.as_bytes())
         .map_err(|error| Failure::environment(format!("cannot write `{shown}`: {error}")))?;
     if !out.quiet {

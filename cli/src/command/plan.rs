@@ -3,12 +3,12 @@
 use crate::{args::Format, failure::Failure, out::Out, params::ParamArgs, playbook, services};
 use clap::Args;
 use engine::{
+    Registry,
     local::run_info,
     plan::{
         Inputs, Plan, probe_plan,
         text::{self, Options},
     },
-    Registry,
 };
 use std::{
     io::{self, IsTerminal},

@@ -60,7 +60,9 @@ pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
             let rows = store.map(|store| store.runs()).transpose()?.unwrap_or_default();
             match args.format {
                 Format::Json => out.print(&to_json(&rows))?,
-                Format::Text if rows.is_empty() => out.tell("no runs yet; begin with: shakedown run quickstart\n"),
+                Format::Text if rows.is_empty() => {
+                    out.tell("no runs yet; begin with: shakedown run quickstart\n")
+                }
                 Format::Text => out.print_lines(&table(&rows, out.stdout_style()))?,
             }
         }
@@ -98,7 +100,9 @@ fn ending(row: &RunRow) -> (String, Tone) {
         Some(Verdict::Refused) => ("refused".into(), Tone::Warn),
         Some(Verdict::Failed) => ("failed".into(), Tone::Bad),
         Some(Verdict::Errored) => ("errored".into(), Tone::Bad),
-        Some(Verdict::Interrupted { signal }) => (format!("interrupted by {}", signal_name(signal)), Tone::Warn),
+        Some(Verdict::Interrupted { signal }) => {
+            (format!("interrupted by {}", signal_name(signal)), Tone::Warn)
+        }
         None if row.alive => ("running".into(), Tone::Change),
         None => ("died".into(), Tone::Bad),
     }
@@ -144,7 +148,8 @@ fn table(rows: &[RunRow], style: Style) -> Vec<String> {
         .collect();
     let dead = rows.iter().filter(|row| row.finished_ms.is_none() && !row.alive).count();
     if dead > 0 {
-        let words = format!("{} died; what was begun may still be there: shakedown runs show ID", count(dead, "run"));
+        let words =
+            format!("{} died; what was begun may still be there: shakedown runs show ID", count(dead, "run"));
         lines.push(style.paint(Tone::Warn, &words));
     }
     lines

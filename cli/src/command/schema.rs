@@ -64,7 +64,8 @@ pub(crate) fn run(args: &SchemaArgs, out: &Out) -> Result<u8, Failure> {
 }
 
 fn write(dir: &Path, out: &Out) -> Result<(), Failure> {
-    let cannot = |path: &Path, error| Failure::environment(format!("cannot write `{}`: {error}", path.display()));
+    let cannot =
+        |path: &Path, error| Failure::environment(format!("cannot write `{}`: {error}", path.display()));
     std::fs::create_dir_all(dir).map_err(|error| cannot(dir, error))?;
     for which in Which::value_variants() {
         let path = dir.join(which.file());

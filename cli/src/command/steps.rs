@@ -39,7 +39,8 @@ pub(crate) fn run(args: &StepsArgs, out: &Out) -> Result<u8, Failure> {
             Ok(0)
         }
         None => {
-            let near = did_you_mean(kind, registry.kinds()).map(|near| format!("{near} ")).unwrap_or_default();
+            let near =
+                did_you_mean(kind, registry.kinds()).map(|near| format!("{near} ")).unwrap_or_default();
             let known = registry.kinds().join(", ");
             Err(Failure::invalid(format!("there is no step type `{kind}`"))
                 .hint(format!("{near}the step types are: {known}")))
@@ -118,14 +119,17 @@ fn type_of(schema: &Value) -> String {
             values.iter().map(|value| value.as_str().map_or(value.to_string(), str::to_owned)).collect();
         return words.join(" | ");
     }
-    if let Some(format) = schema.get("format").and_then(Value::as_str).filter(|format| !format.contains("int"))
+    if let Some(format) =
+        schema.get("format").and_then(Value::as_str).filter(|format| !format.contains("int"))
     {
         return format.to_owned();
     }
     if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array()) {
         let mut words: Vec<String> = choices
             .iter()
-            .map(|choice| choice.get("const").and_then(Value::as_str).map_or_else(|| type_of(choice), str::to_owned))
+            .map(|choice| {
+                choice.get("const").and_then(Value::as_str).map_or_else(|| type_of(choice), str::to_owned)
+            })
             .filter(|word| word != "null")
             .collect();
         words.dedup();

@@ -57,7 +57,11 @@ pub(super) fn progress(progress: &Progress) -> String {
         Progress::Sees(now) => escape(now).into_owned(),
         Progress::Bytes { done, total } => {
             let done = (*done).min(*total);
-            let full = if *total == 0 { CELLS } else { u64::try_from(u128::from(done) * u128::from(CELLS) / u128::from(*total)).unwrap_or(CELLS) };
+            let full = if *total == 0 {
+                CELLS
+            } else {
+                u64::try_from(u128::from(done) * u128::from(CELLS) / u128::from(*total)).unwrap_or(CELLS)
+            };
             let cells: String = (0..CELLS).map(|cell| if cell < full { '█' } else { '░' }).collect();
             format!("{cells} {} of {}", Bytes(done), Bytes(*total))
         }

@@ -46,17 +46,21 @@ while read -r beat; do kill -s KILL "$t"; { sleep PATIENCE; end; } & t=$!; done
 end
 "#;
 
-/// The guard. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and `grep`.
+/// The guard. After its last line it waits for the end of its lease: the client of OpenSSH loses what stderr still
+/// holds when the end of a session reaches it together with it. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and `grep`.
 const GUARD: &str = r#"
 n=NONCE; d=DOG; q=; unset CDPATH
 exec 3<&0 </dev/null
-say() { printf '\n%s %s %s\n' "$n" "$1" "$2" >&2; exit 0; }
+say() {
+  printf '\n%s %s %s\n' "$n" "$1" "$2" >&2
+  while read -r x <&3; do :; done
+  exit 0
+}
 for x in setsid grep TOOLS; do command -v "$x" >/dev/null 2>&1 || say tool "$x"; done
 DIRECTORY
 command -v PROGRAM >/dev/null 2>&1 || say program
 START
 wait "$p"; c=$?
-exec 3<&-
 l=0; i=0; s=TERM
 while :; do
   f=$(grep -ls "c$n" /proc/[0-9]*/environ 2>/dev/null)
@@ -71,8 +75,12 @@ while :; do
   sleep 0.1 2>/dev/null || { sleep 1; s=KILL; }
 done
 [ -n "$q" ] && kill -s KILL "$q" 2>/dev/null
-for f in $(grep -ls "d$n" /proc/[0-9]*/environ 2>/dev/null); do
-  f=${f#/proc/}; kill -s KILL "${f%/environ}" 2>/dev/null
+# A watchdog that was just starting its timer can have a child that the first look did not see yet.
+i=0
+while [ "$i" -lt 2 ]; do
+  f=$(grep -ls "d$n" /proc/[0-9]*/environ 2>/dev/null)
+  [ -z "$f" ] && i=$((i + 1))
+  for f in $f; do f=${f#/proc/}; kill -s KILL "${f%/environ}"; done 2>/dev/null
 done
 say "$c" "$l"
 "#;
@@ -152,6 +160,15 @@ impl Guarded {
         };
         stderr.truncate(at);
         Some(ended)
+    }
+
+    /// Whether the last line may have been read: `seen` is the end of what stderr said so far.
+    pub(super) fn has_ended(&self, seen: &[u8]) -> bool {
+        let mark = format!("\n{} ", self.nonce);
+        match seen.windows(mark.len()).rposition(|window| window == mark.as_bytes()) {
+            Some(at) => seen[at + mark.len()..].contains(&b'\n'),
+            None => false,
+        }
     }
 
     /// How many bytes the guard adds to stderr at most.

@@ -76,6 +76,58 @@ impl Destination {
     }
 }
 
+/// The ssh process behind a connection.
+#[derive(Debug)]
+pub(super) struct Master {
+    pid: i32,
+    /// When it started, in clock ticks since boot: tells it from another process with a reused id.
+    started: String,
+}
+
+/// How long a master may take to end once it is told to.
+const END: Duration = Duration::from_secs(2);
+
+/// The process that serves a connection, if it still does.
+pub(super) async fn master_of(session: &Session) -> Option<Master> {
+    let mut check = Command::new("ssh");
+    check.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    check.args(["-O", "check", "-S"]).arg(session.control_socket()).arg("--").arg("master");
+    let output = tokio::time::timeout(END, check.output()).await.ok()?.ok()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let digits = said.split_once("pid=")?.1.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let pid = digits.parse().ok()?;
+    Some(Master { pid, started: started(pid)? })
+}
+
+/// The start time of a process, as `/proc/PID/stat` has it; none for one that has ended.
+fn started(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so the fields are counted from its end.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z").then(|| fields.nth(18).map(str::to_owned)).flatten()
+}
+
+impl Master {
+    fn is_alive(&self) -> bool {
+        started(self.pid).as_deref() == Some(self.started.as_str())
+    }
+
+    /// Returns once the process has ended; ends it if it does not by itself.
+    pub(super) async fn await_end(&self) {
+        let deadline = tokio::time::Instant::now() + END;
+        while self.is_alive() {
+            if tokio::time::Instant::now() > deadline {
+                // It is ours, made by this connection, and was told to end before.
+                let pid = nix::unistd::Pid::from_raw(self.pid);
+                let _gone_already = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 /// All that is needed to make a connection, and to make it again.
 #[derive(Debug)]
 pub(super) struct Link {
