@@ -139,13 +139,14 @@ impl Live {
                 let message = escape(&error.message);
                 self.say(&format!("  {mark} {}  attempt {attempt} of {most}: {message}", escape(&step.id)));
             }
+            Outcome::Failed { .. } if step.status == StepStatus::Stopped => {}
             // The question, or the closing block, tells of all failed prechecks at once.
             Outcome::Failed { .. } | Outcome::Unknown { .. } if phase.phase == Phase::Precheck => {
                 let mark = self.style.paint(Tone::Bad, "✗");
                 self.say(&format!("  {mark} {}", escape(&step.id)));
             }
             Outcome::Failed { .. } | Outcome::Unknown { .. } => {
-                let options = end::Options { style: self.style, verbose: true, ..end::Options::default() };
+                let options = end::Options { style: self.style, ..end::Options::default() };
                 let mut lines = Vec::new();
                 end::failure(&mut lines, phase, step, &options);
                 lines.iter().for_each(|line| self.say(line));
@@ -250,6 +251,7 @@ fn folded(phase: &PhaseSummary, style: Style) -> String {
     for (n, what) in [
         (bad, "failed"),
         (tolerated, "failed, tolerated"),
+        (of(&|step| step.status == StepStatus::Stopped), "stopped"),
         (of(&|step| step.status == StepStatus::Skipped), "skipped"),
         (waiting, "not run"),
     ] {

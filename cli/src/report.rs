@@ -124,7 +124,7 @@ impl Target {
                     .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                     .tempfile_in(folder.unwrap_or(Path::new(".")))
                     .map(|temporary| Self::Beside(temporary, path))
-                    .map_err(|error| cannot(error))
+                    .map_err(cannot)
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use steps::SshConnector;
+use steps::ssh_host::SshConnector;
 use tokio::{runtime::Runtime, sync::Mutex};
 
 /// The working directory.

@@ -17,8 +17,6 @@ mod testing;
 pub mod wait;
 mod word;
 
-pub use ssh_host::SshConnector;
-
 use engine::Registry;
 
 /// All built-in step types, in the order of the documentation.

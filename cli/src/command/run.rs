@@ -22,9 +22,9 @@ use engine::{
     plan::{Inputs, Plan},
     playbook::Keep,
     report::{
-        Summary,
+        Ending, Summary,
         console::count,
-        end::{self, Options},
+        end::{self, Evidence, Options},
     },
 };
 use std::{path::PathBuf, sync::Arc};
@@ -214,7 +214,13 @@ fn close(
         return Ok(code);
     }
     let style = if stdout_is_free { out.stdout_style() } else { out.stderr_style() };
-    let options = Options { style, verbose: out.verbose, reports: &written };
+    let evidence = match (out.verbose, out.stderr_can_move()) {
+        (true, _) => Evidence::All,
+        // Shown when the step failed, a few lines above, unless it was a precheck or nothing was shown.
+        (false, true) if !out.quiet && summary.ending != Some(Ending::Refused) => Evidence::None,
+        (false, _) => Evidence::Some,
+    };
+    let options = Options { style, evidence, reports: &written };
     let block = end::block(summary, &options);
     if stdout_is_free {
         out.print_lines(&block)?;

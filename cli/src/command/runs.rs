@@ -12,7 +12,7 @@ use engine::{
     report::{
         Style, Summary, Tone,
         console::{Lines, count, signal_name},
-        end::{self, Options},
+        end::{self, Evidence, Options},
         escape, pad, rfc3339, width,
     },
 };
@@ -91,7 +91,8 @@ fn show(store: Option<&Store>, given: &str, out: &Out) -> Result<(), Failure> {
         }
     }
     summary.count();
-    out.print_lines(&end::block(&summary, &Options { style, verbose: out.verbose, reports: &[] }))
+    let evidence = if out.verbose { Evidence::All } else { Evidence::Some };
+    out.print_lines(&end::block(&summary, &Options { style, evidence, reports: &[] }))
 }
 
 fn ending(row: &RunRow) -> (String, Tone) {

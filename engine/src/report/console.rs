@@ -140,6 +140,10 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
                     let tried = format!("attempt {attempt} of {most}");
                     line("retry", step).tone(Tone::Warn).text(&tried).text(&error.message).text(&took)
                 }
+                (Outcome::Failed { .. }, Some(known)) if known.status == super::StepStatus::Stopped => {
+                    let why = known.why.as_deref().unwrap_or_default();
+                    line("stopped", step).tone(Tone::Faint).text(why).text(&took)
+                }
                 (Outcome::Failed { error, .. }, known) => {
                     let at = known.map(|step: &StepSummary| step.at.clone()).unwrap_or_default();
                     line("FAIL", step).tone(Tone::Bad).text(&error.message).text(&at).text(&took)

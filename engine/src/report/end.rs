@@ -18,10 +18,22 @@ const DETAILS: usize = 12;
 pub struct Options<'a> {
     /// Its colours.
     pub style: Style,
-    /// Whether all evidence and the outputs of failed steps are shown.
-    pub verbose: bool,
+    /// How much evidence is shown.
+    pub evidence: Evidence,
     /// The reports that were written, by name.
     pub reports: &'a [String],
+}
+
+/// How much evidence is shown behind an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evidence {
+    /// None: it has been shown already.
+    None,
+    /// The last lines.
+    #[default]
+    Some,
+    /// All, and the outputs of the diagnostics too.
+    All,
 }
 
 /// The lines of the block.
@@ -62,6 +74,7 @@ fn head(summary: &Summary, style: Style) -> String {
         (counts.ok, "ok"),
         (counts.failed, "failed"),
         (counts.unknown, "unknown"),
+        (counts.stopped, "stopped"),
         (counts.skipped, "skipped"),
         (counts.not_run, "not run"),
     ] {
@@ -116,7 +129,11 @@ pub fn failure(lines: &mut Vec<String>, phase: &PhaseSummary, step: &StepSummary
 }
 
 fn evidence(lines: &mut Vec<String>, error: &ErrorSummary, options: &Options<'_>) {
-    let shown = if options.verbose { usize::MAX } else { DETAILS };
+    let shown = match options.evidence {
+        Evidence::None => return,
+        Evidence::Some => DETAILS,
+        Evidence::All => usize::MAX,
+    };
     let all: Vec<String> = error.details.iter().flat_map(|detail| escape_lines(detail)).collect();
     // The last lines of a log tell most.
     let skipped = all.len().saturating_sub(shown);
@@ -140,7 +157,7 @@ fn diagnostics(lines: &mut Vec<String>, summary: &Summary, options: &Options<'_>
         let found = if step.summary.is_empty() { &step.title } else { &step.summary };
         let id = options.style.paint(Tone::Strong, &escape(&step.id));
         lines.push(format!("  {id}: {}", escape(found)));
-        if let (true, Some(out)) = (options.verbose, &step.out) {
+        if let (Evidence::All, Some(out)) = (options.evidence, &step.out) {
             let text = serde_json::to_string_pretty(out).unwrap_or_default();
             lines.extend(escape_lines(&text).into_iter().map(|line| format!("    {line}")));
         }
@@ -172,19 +189,22 @@ fn left(lines: &mut Vec<String>, summary: &Summary, style: Style) {
     }
 }
 
-/// The steps that never ran, gathered by the reason.
+/// The steps that never ran, or not to their end, gathered by the reason.
 fn not_run(lines: &mut Vec<String>, summary: &Summary, style: Style) {
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (_, step) in summary.steps().filter(|(_, step)| step.status == StepStatus::NotRun) {
-        let why = step.why.as_deref().unwrap_or_default();
-        match reasons.iter_mut().find(|(known, _)| *known == why) {
+    let mut reasons: Vec<((StepStatus, &str), Vec<&str>)> = Vec::new();
+    for (_, step) in summary.steps() {
+        if !matches!(step.status, StepStatus::NotRun | StepStatus::Stopped) {
+            continue;
+        }
+        let reason = (step.status, step.why.as_deref().unwrap_or_default());
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, steps)) => steps.push(&step.id),
-            None => reasons.push((why, vec![&step.id])),
+            None => reasons.push((reason, vec![&step.id])),
         }
     }
-    for (why, steps) in reasons {
+    for ((status, why), steps) in reasons {
         let names: Vec<_> = steps.iter().take(8).map(|id| escape(id)).collect();
-        let mut text = format!("not run: {}", names.join(", "));
+        let mut text = format!("{}: {}", status.word(), names.join(", "));
         if steps.len() > names.len() {
             let _infallible = write!(text, " and {} more", steps.len() - names.len());
         }

@@ -152,6 +152,7 @@ impl Summary {
         let status = match (outcome, &failed) {
             (Outcome::Unknown { .. }, _) => StepStatus::Unknown,
             (_, Some(error)) if is_tried_again(planned, attempt, error) => StepStatus::Retrying,
+            (_, Some(error)) if error.class == ErrorClass::Cancelled => StepStatus::Stopped,
             (_, Some(_)) => StepStatus::Failed,
             (_, None) => StepStatus::Ok,
         };
@@ -168,9 +169,11 @@ impl Summary {
             self.outputs.insert(planned.id.clone(), seen);
         }
         let advice = if status.is_bad() { hint(&self.plan, id, &self.outputs) } else { None };
+        let why = (status == StepStatus::Stopped).then(|| self.why_stopped());
         let words = words.to_owned();
         let Some(step) = self.step_mut(id) else { return };
         step.status = status;
+        step.why = why;
         step.took_ms = step.took_ms.saturating_add(took_ms);
         step.summary = words;
         step.hint = advice;
@@ -266,13 +269,17 @@ impl Summary {
         if let Some(need) = self.failed_need(i) {
             return not_run(format!("it needs `{need}`, which failed"));
         }
-        match (step.phase, self.signal, self.stopped_by) {
-            (Phase::Cleanup, ..) if !phase_began => not_run("nothing had been started".into()),
-            (_, Some(_), _) => not_run("the run was interrupted".into()),
-            (_, None, Some(stopper)) => {
-                not_run(format!("the run stopped when `{}` failed", self.plan.steps[stopper].id))
-            }
-            _ => not_run("the run ended before".into()),
+        match step.phase {
+            Phase::Cleanup if !phase_began => not_run("nothing had been started".into()),
+            _ => not_run(self.why_stopped()),
+        }
+    }
+
+    fn why_stopped(&self) -> String {
+        match (self.signal, self.stopped_by) {
+            (Some(_), _) => "the run was interrupted".into(),
+            (None, Some(stopper)) => format!("the run stopped when `{}` failed", self.plan.steps[stopper].id),
+            (None, None) => "the run ended before".into(),
         }
     }
 
@@ -322,6 +329,7 @@ impl Summary {
                     StepStatus::Ok => counts.ok += 1,
                     StepStatus::Failed => counts.failed += 1,
                     StepStatus::Unknown => counts.unknown += 1,
+                    StepStatus::Stopped => counts.stopped += 1,
                     StepStatus::Skipped => counts.skipped += 1,
                     StepStatus::NotRun | StepStatus::Pending => counts.not_run += 1,
                     StepStatus::Running | StepStatus::Retrying | StepStatus::NotNeeded => {}

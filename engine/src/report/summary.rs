@@ -103,6 +103,8 @@ pub struct Counts {
     pub failed: usize,
     /// Those of which nobody knows whether their effect happened.
     pub unknown: usize,
+    /// Those that were stopped while they ran, for the run had come to its end.
+    pub stopped: usize,
     /// Those whose `when` was false, or that had nothing to act on.
     pub skipped: usize,
     /// Those that were never started.
@@ -188,6 +190,8 @@ pub enum StepStatus {
     Failed,
     /// Nobody knows whether its effect happened.
     Unknown,
+    /// It was stopped, for the run had come to its end.
+    Stopped,
     /// It was passed over.
     Skipped,
     /// The run ended without it.
@@ -304,6 +308,7 @@ impl StepStatus {
             Self::Ok => "ok",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
+            Self::Stopped => "stopped",
             Self::Skipped => "skipped",
             Self::NotRun => "not run",
             Self::NotNeeded => "not needed",
@@ -323,9 +328,13 @@ impl Summary {
         self.phases.iter().flat_map(|phase| phase.steps.iter().map(move |step| (phase, step)))
     }
 
-    /// Steps that failed, or may have, in the order of the playbook.
-    pub fn failures(&self) -> impl Iterator<Item = (&PhaseSummary, &StepSummary)> {
-        self.steps().filter(|(_, step)| step.status.is_bad())
+    /// Steps that failed, or may have: first the one that stopped the run, then in the order of the playbook.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(&PhaseSummary, &StepSummary)> {
+        let first = self.stopped_by.and_then(|step| self.step(crate::event::StepId(step)));
+        let id = first.map(|(_, step)| &step.id);
+        let others = self.steps().filter(|(_, step)| step.status.is_bad() && Some(&step.id) != id);
+        first.into_iter().chain(others).collect()
     }
 
     /// The phase and the step with this position in the plan.

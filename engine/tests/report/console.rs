@@ -8,7 +8,7 @@ use engine::{
     report::{
         StepStatus, Style, Summary, UndoStatus,
         console::Lines,
-        end::{self, Options},
+        end::{self, Evidence, Options},
         exit_code,
     },
     step::{Leftover, Undone},
@@ -228,9 +228,29 @@ fn hostile_data_cannot_reach_the_terminal() {
         .then(RunEvent::RunFinished { verdict: Verdict::Failed })
         .records();
     let summary = Summary::of(&plan, &history);
-    let verbose = Options { verbose: true, reports: &[evil.to_owned()], ..Options::default() };
+    let verbose = Options { evidence: Evidence::All, reports: &[evil.to_owned()], ..Options::default() };
     let all = format!("{}\n{}", lines(&plan, &history), end::block(&summary, &verbose).join("\n"));
     let unsafe_ones: Vec<char> =
         all.chars().filter(|c| *c != '\n' && engine::report::is_unsafe(*c)).collect();
     assert_eq!(unsafe_ones, Vec::<char>::new(), "{all}");
+}
+
+#[test]
+fn a_step_that_was_stopped_is_no_failure() {
+    let mut plan = media_sync();
+    plan.steps[DIGEST.0].needs.clear();
+    let history = History::new()
+        .phase(Phase::Prepare)
+        .start(DIGEST, 1)
+        .start_effect(MEDIA, 1)
+        .end(MEDIA, 1, failed(StepError::new(ErrorClass::NoSpace, "no space on `/data`")), 7)
+        .end(DIGEST, 1, failed(StepError::new(ErrorClass::Cancelled, "`digest` was stopped")), 1)
+        .then(RunEvent::RunFinished { verdict: Verdict::Errored })
+        .records();
+    plan.steps[MEDIA.0].retry.attempts = 1;
+    let summary = Summary::of(&plan, &history);
+    assert_eq!((summary.counts.failed, summary.counts.stopped), (1, 1));
+    let text = block(&plan, &history);
+    assert!(text.contains("  stopped: digest (the run stopped when `media` failed)"), "{text}");
+    assert!(text.contains("1 failed, 1 stopped, 5 not run"), "{text}");
 }
