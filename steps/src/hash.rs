@@ -107,7 +107,7 @@ impl Step for Hash {
 
     fn docs(&self) -> Docs {
         Docs {
-            summary: "Computes checksums of a file, here or on a host.",
+            summary: "checksums of a file, here or on a host",
             details: "Several `algorithms` are computed in one pass over the file. On a host its own tools are used \
                       (`sha256sum` and the like, else `openssl dgst`), so that the file does not cross the network. \
                       `equals` compares with a known checksum.",

@@ -83,7 +83,7 @@ impl Step for Wait {
 
     fn docs(&self) -> Docs {
         Docs {
-            summary: "Waits for a time, or until something holds.",
+            summary: "waits for a time, or until something holds",
             details: "`for` waits a fixed time. `until` runs a read-only step again and again, `watch` several of \
                       them side by side; `succeed_when` ends the wait well and `fail_when` ends it as a failure at \
                       once, rather than at the timeout. The first looks follow each other quickly, then the pause \

@@ -173,7 +173,7 @@ impl Step for File {
 
     fn docs(&self) -> Docs {
         Docs {
-            summary: "Looks at files; makes, copies and removes them, and takes that back.",
+            summary: "looks at files; makes, copies and removes them, and takes that back",
             details: "`create`, `copy` and `directory` never overwrite: something at the path is an error. A file is \
                       written beside its place under a name of its own and then renamed, so that others see it whole \
                       or not at all.\n\nUndo removes a file only if it still is the one that was made, by inode and \

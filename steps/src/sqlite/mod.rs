@@ -122,7 +122,7 @@ impl Step for Sqlite {
 
     fn docs(&self) -> Docs {
         Docs {
-            summary: "Queries, checks and changes a SQLite database that another program uses.",
+            summary: "queries, checks and changes a SQLite database that another program uses",
             details: "Reads open the database read-only; nothing ever creates it. Writes are short `BEGIN IMMEDIATE` \
                       transactions. Locks of others are waited for up to `busy_timeout`, and the waits are counted \
                       in `out.db`. The journal mode is never changed, and no checkpoint or vacuum is run.\n\n\
