@@ -9,6 +9,7 @@ use engine::{
 use nix::sys::statvfs::statvfs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The step type `disk`.
@@ -73,7 +74,13 @@ impl Step for Disk {
         let wanted = view
             .present(&wanted)
             .into_iter()
-            .map(|key| format!("{} at least {}", key.trim_start_matches("min_"), view.show(key)))
+            .map(|key| {
+                let least = match (key, view.get(key).and_then(Value::as_u64)) {
+                    ("min_free", Some(bytes)) => Bytes(bytes).to_string(),
+                    _ => view.show(key),
+                };
+                format!("{} at least {least}", key.trim_start_matches("min_"))
+            })
             .collect::<Vec<_>>()
             .join(", ");
         let end = if wanted.is_empty() { String::new() } else { format!(", {wanted}") };

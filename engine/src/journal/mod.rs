@@ -21,12 +21,12 @@ pub struct JournalError {
     pub hint: Option<String>,
 }
 
+#[cfg(feature = "local")]
 impl JournalError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    #[cfg(feature = "local")]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -9,10 +9,14 @@ use crate::{
     local::expectation,
     playbook::Template,
     registry::Registry,
-    step::{Context, Probe, Services},
+    step::{Context, Probe, Prospect, Services},
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 /// How long one probe may take.
@@ -25,17 +29,13 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn probe_plan(plan: &mut Plan, services: Arc<Services>, outside: Arc<dyn Outside>) -> usize {
     let base = Scope::new(outside);
     let mut probes = JoinSet::new();
-    let mut changed_before = false;
-    let later_than =
-        |phase: Phase, plan: &Plan| plan.steps.iter().any(|step| step.phase < phase && step.is_effect());
     for (i, step) in plan.steps.iter().enumerate() {
         if !matches!(step.phase, Phase::Precheck | Phase::Prepare | Phase::Monitor)
             || matches!(step.forecast, Forecast::Skipped)
         {
             continue;
         }
-        changed_before |= later_than(step.phase, plan);
-        if step.description.waits || (!step.is_effect() && (changed_before || depends_on_effect(plan, i))) {
+        if step.description.waits || (!step.is_effect() && effect_before(plan, i).is_some()) {
             continue;
         }
         let scope = scope_of(plan, step, &base);
@@ -61,27 +61,33 @@ pub async fn probe_plan(plan: &mut Plan, services: Arc<Services>, outside: Arc<d
     }
     let mut count = 0;
     while let Some(done) = probes.join_next().await {
-        if let Ok((id, Some(probe))) = done {
-            count += 1;
-            plan.steps[id.0].forecast = Forecast::Observed(probe);
-        }
+        let Ok((id, Some(probe))) = done else { continue };
+        count += 1;
+        // What fails now may not fail once the effects before it have happened: that is no prediction.
+        let open =
+            matches!(probe.prospect, Prospect::WouldFail(_)).then(|| effect_before(plan, id.0)).flatten();
+        plan.steps[id.0].forecast = match open {
+            Some(before) => Forecast::Unknown(format!("known after {}", plan.step(before).id)),
+            None => Forecast::Observed(probe),
+        };
     }
     count
 }
 
-/// Whether something that this plan changes comes before the step in its own phase.
-fn depends_on_effect(plan: &Plan, step: usize) -> bool {
+/// Something that this plan changes before the step: the nearest in its own phase, or any of an earlier phase.
+fn effect_before(plan: &Plan, step: usize) -> Option<StepId> {
     let mut seen = BTreeSet::new();
-    let mut stack = plan.steps[step].needs.clone();
-    while let Some(up) = stack.pop() {
+    let mut queue: VecDeque<StepId> = plan.steps[step].needs.iter().copied().collect();
+    while let Some(up) = queue.pop_front() {
         if seen.insert(up) {
             if plan.step(up).is_effect() {
-                return true;
+                return Some(up);
             }
-            stack.extend(&plan.step(up).needs);
+            queue.extend(&plan.step(up).needs);
         }
     }
-    false
+    let phase = plan.steps[step].phase;
+    (0..plan.steps.len()).map(StepId).find(|id| plan.step(*id).phase < phase && plan.step(*id).is_effect())
 }
 
 struct Probing {
