@@ -111,7 +111,8 @@ impl Step for Hash {
             details: "Several `algorithms` are computed in one pass over the file. On a host its own tools are used \
                       (`sha256sum` and the like, else `openssl dgst`), so that the file does not cross the network. \
                       `equals` compares with a known checksum.",
-            example: "intact:\n  on: nas\n  hash: { path: /volume1/media/a.mp4 }\n  expect: out.sha256 == steps.digest.out.sha256\n",
+            example: "digest:\n  hash: { path: /data/media/a.mp4 }\nintact:\n  on: nas\n  hash: { path: /volume1/media/a.mp4 }\n  \
+                      expect: out.sha256 == steps.digest.out.sha256\n",
             errors: &[
                 ("not-found", "there is no such file; `ls -l FOLDER` shows what is there"),
                 ("denied", "this user may not read it; `namei -l PATH` shows why"),

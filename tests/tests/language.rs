@@ -79,3 +79,25 @@ fn the_bundled_playbooks_are_valid_without_a_warning() {
         assert_eq!(said, "valid\n");
     }
 }
+
+#[test]
+fn every_example_of_the_documentation_is_valid() {
+    let mut count = 0;
+    let mut valid = |name: &str, text: String| {
+        count += 1;
+        let said = said(name, text.clone());
+        assert!(said.starts_with("valid"), "{name}: {said}\n{text}");
+    };
+    for step in steps::builtin().iter() {
+        let hosts = "name: x\nhosts: { nas: { ssh: nas }, edge: { ssh: edge } }\nprepare:\n";
+        let example: String = step.docs().example.lines().map(|line| format!("  {line}\n")).collect();
+        valid(step.kind(), format!("{hosts}{example}"));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for file in ["README.md", "docs/guide.md"] {
+        let text = std::fs::read_to_string(root.join(file)).expect("UTF-8");
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.filter(|block| block.starts_with("name:")).for_each(|block| valid(file, block.to_owned()));
+    }
+    assert!(count > 12, "the examples are there");
+}
