@@ -95,6 +95,21 @@ async fn retries_wait_longer_each_time_and_every_attempt_is_undone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn steps_with_the_same_lock_do_not_run_at_once() {
+    let locked = |id: &str, lock: &str| {
+        let mut made = step(Prepare, id).with(json!({ "takes": "10s" }));
+        made.lock = Some(engine::playbook::Template::Literal(json!(lock)));
+        made
+    };
+    for (other, seconds) in [("执行 test/../lock", 20), ("another", 10)] {
+        let mut stage = Stage::new(vec![locked("a", "执行 test/../lock"), locked("b", other)]);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(stage.run().await.verdict, Verdict::Passed);
+        assert_eq!(begun.elapsed().as_secs(), seconds, "on the paused clock");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_that_hangs_is_stopped_at_its_timeout() {
     let mut stage = Stage::new(vec![step(Monitor, "slow").with(json!({ "hangs": true })).timeout("12m")]);
     let begun = tokio::time::Instant::now();

@@ -184,3 +184,32 @@ fn the_health_of_a_host_is_read_here_and_over_ssh() {
     let ours: Vec<_> = left.iter().filter(|line| !line.contains("timedate")).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
+
+#[test]
+fn files_of_a_host_are_made_copied_put_aside_and_all_taken_back() {
+    let stage = Stage::new(lab_or_skip!());
+    stage.lab.nas().sh(&format!("cd {REMOTE} && echo theirs > 'old one' && chown drone: 'old one'")).ok();
+    let before = stage.lab.manifest();
+    let playbook = format!(
+        r#"
+name: remote-files
+hosts: {{ nas: {{ ssh: nas }} }}
+vars: {{ home: "{REMOTE}/家 '$(touch X)'" }}
+prepare:
+  home: {{ on: nas, file: {{ directory: "${{{{ vars.home }}}}", mode: "0750" }} }}
+  made: {{ on: nas, needs: [home], file: {{ create: "${{{{ vars.home }}}}/a", size: 1MiB, mode: "0640" }} }}
+  copied: {{ on: nas, file: {{ copy: "${{{{ steps.made.out.path }}}}", to: "${{{{ vars.home }}}}/b" }} }}
+  aside: {{ on: nas, file: {{ remove: "{REMOTE}/old one", must_exist: true }} }}
+monitor:
+  same: {{ on: nas, hash: {{ path: "${{{{ steps.copied.out.path }}}}" }}, expect: out.sha256 == steps.made.out.sha256 }}
+  gone: {{ on: nas, file: {{ stat: "{REMOTE}/old one" }}, expect: "!out.exists" }}
+  mode: {{ on: nas, file: {{ stat: "${{{{ steps.made.out.path }}}}" }}, expect: out.mode == "0640" && out.size == 1048576 }}
+"#
+    );
+    stage.lab.edge().write("/root/remote.yaml", playbook);
+    let output = stage.run("/root/remote.yaml", &[]);
+    assert_eq!(code(&output), Some(0), "{output}");
+    assert!(Stage::said(&output).contains("undone 4 of 4"), "{output}");
+    stage.lab.edge().sh("rm /root/remote.yaml").ok();
+    before.assert_same(&stage.lab.manifest());
+}

@@ -2,7 +2,7 @@
 //!
 //! The bundled playbooks test a chain whose middle part is a product of its own. This crate behaves as that
 //! daemon does towards everything a playbook can see (the database, the files, the journal, the unit's
-//! state), and can be told to fail in each way seen in the field ([`faults`]). So the playbooks, the lab and
+//! state), and can be told to fail in each way seen in the field (`faults.rs`). So the playbooks, the lab and
 //! the quickstart have a real process to test, over real ssh.
 
 mod args;
