@@ -16,10 +16,17 @@ use serde_json::Value;
 pub(crate) struct StepsArgs {
     /// The step type to explain
     kind: Option<String>,
+    /// Print the whole reference as Markdown
+    #[arg(long, conflicts_with = "kind")]
+    markdown: bool,
 }
 
 pub(crate) fn run(args: &StepsArgs, out: &Out) -> Result<u8, Failure> {
     let registry = steps::builtin();
+    if args.markdown {
+        out.print(&reference())?;
+        return Ok(0);
+    }
     let style = out.stdout_style();
     let Some(kind) = &args.kind else {
         let widest = registry.kinds().iter().map(|kind| kind.len()).max().unwrap_or(0);
@@ -46,6 +53,54 @@ pub(crate) fn run(args: &StepsArgs, out: &Out) -> Result<u8, Failure> {
                 .hint(format!("{near}the step types are: {known}")))
         }
     }
+}
+
+/// The step reference of the documentation.
+fn reference() -> String {
+    let mut text = String::from(
+        "# Step reference\n\nDrawn from the code by `shakedown steps --markdown`; `shakedown steps KIND` prints one.\n",
+    );
+    for step in steps::builtin().iter() {
+        let docs = step.docs();
+        let on = if docs.on_host { "Takes `on: HOST`." } else { "Acts on this machine only." };
+        text.push_str(&format!(
+            "\n## {}\n\n{}\n\n{}\n\n{on}\n",
+            step.kind(),
+            docs.summary,
+            docs.details.trim()
+        ));
+        for (title, schema) in [("param", step.params_schema()), ("output", step.output_schema())] {
+            text.push_str(&table(title, &schema));
+        }
+        if !docs.errors.is_empty() {
+            text.push_str("\n| error | next step |\n| --- | --- |\n");
+            for (error, next) in docs.errors {
+                text.push_str(&format!("| {} | {} |\n", cell(error), cell(next)));
+            }
+        }
+        text.push_str(&format!("\n```yaml\n{}\n```\n", docs.example.trim_end()));
+    }
+    text
+}
+
+fn cell(text: &str) -> String {
+    in_one_line(text).replace('|', "\\|")
+}
+
+fn table(title: &str, schema: &Value) -> String {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object).filter(|p| !p.is_empty())
+    else {
+        return String::new();
+    };
+    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut text = format!("\n| {title} | type | meaning |\n| --- | --- | --- |\n");
+    for (name, property) in properties {
+        let mark =
+            if title == "param" && required.iter().any(|key| key == name) { " (required)" } else { "" };
+        let meaning = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        text.push_str(&format!("| `{name}`{mark} | {} | {} |\n", cell(&type_of(property)), cell(meaning)));
+    }
+    text
 }
 
 fn explain(step: &dyn DynStep, style: Style) -> Vec<String> {
