@@ -242,7 +242,8 @@ fn folded(phase: &PhaseSummary, style: Style) -> String {
     let bad = of(&|step| step.status.is_bad() && !step.continue_on_error);
     let tolerated = of(&|step| step.status.is_bad() && step.continue_on_error);
     let waiting = of(&|step| !is_over(step.status));
-    let (mark, tone) = match (bad, waiting) {
+    let stopped = of(&|step| step.status == StepStatus::Stopped);
+    let (mark, tone) = match (bad, waiting + stopped) {
         (0, 0) => ("✓", Tone::Good),
         (0, _) => ("-", Tone::Warn),
         _ => ("✗", Tone::Bad),
@@ -251,7 +252,7 @@ fn folded(phase: &PhaseSummary, style: Style) -> String {
     for (n, what) in [
         (bad, "failed"),
         (tolerated, "failed, tolerated"),
-        (of(&|step| step.status == StepStatus::Stopped), "stopped"),
+        (stopped, "stopped"),
         (of(&|step| step.status == StepStatus::Skipped), "skipped"),
         (waiting, "not run"),
     ] {
