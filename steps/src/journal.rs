@@ -37,6 +37,8 @@ pub struct Params {
     /// From when: a duration back such as `10m`, `run` (the start of this run), or a time such as
     /// `2025-01-23 10:15:00`. Without it, all there is.
     since: Option<String>,
+    /// Only entries after this one: the `cursor` that an earlier `journal` step gave.
+    cursor: Option<String>,
     /// Until when, likewise.
     until: Option<String>,
     /// Only entries at least that severe; `err` shows `err`, `crit`, `alert` and `emerg`.
@@ -103,6 +105,9 @@ pub struct Output {
     pub count: usize,
     /// Whether there were more than `max`, or than could be searched.
     pub more: bool,
+    /// Where the journal stood: the newest entry looked at, also if `pattern` does not find it. Null if there was none.
+    #[serde(default)]
+    pub cursor: Option<String>,
 }
 
 /// An entry of the journal.
@@ -156,6 +161,9 @@ impl Step for Journal {
             "run" => title.push_str(" since the run began"),
             since if since.parse::<Millis>().is_ok() => title.push_str(&format!(", last {since}")),
             since => title.push_str(&format!(" since {since}")),
+        }
+        if view.has("cursor") {
+            title.push_str(" after a cursor");
         }
         if view.has("priority") {
             title.push_str(&format!(", {} or worse", view.show("priority")));
@@ -213,15 +221,22 @@ impl Step for Journal {
             return Err(StepError::new(ErrorClass::Invalid, message)
                 .hint("write `10m`, `run`, `2025-01-23 10:15:00` or RFC 3339"));
         }
+        if !ended.success() && stderr.contains("seek to cursor") {
+            let message = format!("`cursor`: journalctl does not know it: {}", stderr.trim());
+            return Err(StepError::new(ErrorClass::Invalid, message)
+                .hint("take it from `steps.ID.out.cursor` of a `journal` step on the same machine"));
+        }
         // Without a match some versions end with 1 and say nothing.
         let silent = ended.code == Some(1) && stderr.trim().is_empty();
         if !ended.success() && !silent {
             ended.require_success("journalctl")?;
-            return Ok(Output { entries: Vec::new(), count: 0, more: false });
+            return Ok(Output { entries: Vec::new(), count: 0, more: false, cursor: params.cursor.clone() });
         }
         let cut = ended.stdout_bytes > READ as u64;
         let text = if cut { &ended.stdout[..READ / 2] } else { &ended.stdout[..] };
-        Ok(collect(&String::from_utf8_lossy(text), pattern.as_ref(), params.max, cut))
+        let mut found = collect(&String::from_utf8_lossy(text), pattern.as_ref(), params, cut);
+        found.cursor = found.cursor.or_else(|| params.cursor.clone());
+        Ok(found)
     }
 
     fn summary(&self, output: &Output) -> String {
@@ -247,7 +262,6 @@ fn arguments(params: &Params, run_started: &str, now: Timestamp) -> Result<Vec<S
         "--output=json",
         "--output-fields=MESSAGE,PRIORITY,UNIT,USER_UNIT,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,SYSLOG_IDENTIFIER,_PID",
         "--no-pager",
-        "--reverse",
         "--all",
     ]
     .map(str::to_owned)
@@ -272,8 +286,17 @@ fn arguments(params: &Params, run_started: &str, now: Timestamp) -> Result<Vec<S
             argv.push(format!("--{name}={}", moment(time, run_started, now)?));
         }
     }
+    match &params.cursor {
+        // Backwards from a cursor would be what was before it.
+        Some(cursor) => argv.push(format!("--after-cursor={cursor}")),
+        None => argv.push("--reverse".into()),
+    }
     // One more than wanted tells whether there are more.
-    let lines = if params.pattern.is_some() { SEARCHED } else { params.max.min(SEARCHED) + 1 };
+    let lines = if params.pattern.is_some() || params.cursor.is_some() {
+        SEARCHED
+    } else {
+        params.max.min(SEARCHED) + 1
+    };
     argv.push(format!("--lines={lines}"));
     Ok(argv)
 }
@@ -297,16 +320,24 @@ fn moment<'a>(text: &'a str, run_started: &str, now: Timestamp) -> Result<Cow<'a
     Ok(text.into())
 }
 
-/// Chooses the entries from what journalctl wrote, the newest first.
-fn collect(text: &str, pattern: Option<&Regex>, max: usize, cut: bool) -> Output {
-    let mut lines = text.lines();
+/// Chooses the entries from what journalctl wrote: the newest first, after a cursor the oldest first.
+fn collect(text: &str, pattern: Option<&Regex>, params: &Params, cut: bool) -> Output {
+    let max = params.max;
+    let mut lines: Vec<&str> = text.lines().collect();
     if cut {
         // The last line is torn.
-        lines.next_back();
+        lines.pop();
     }
+    if params.cursor.is_some() {
+        lines.reverse();
+    }
+    let cursor = lines.iter().find_map(|line| {
+        let fields: Value = serde_json::from_str(line).ok()?;
+        fields.get("__CURSOR")?.as_str().map(str::to_owned)
+    });
     let (mut seen, mut more) = (0, cut);
     let mut entries = Vec::new();
-    for entry in lines.filter_map(parse) {
+    for entry in lines.into_iter().filter_map(parse) {
         seen += 1;
         if pattern.is_some_and(|pattern| !pattern.is_match(&entry.message)) {
             continue;
@@ -318,7 +349,7 @@ fn collect(text: &str, pattern: Option<&Regex>, max: usize, cut: bool) -> Output
         entries.push(entry);
     }
     entries.reverse();
-    Output { count: entries.len(), entries, more: more || seen >= SEARCHED }
+    Output { count: entries.len(), entries, more: more || seen >= SEARCHED, cursor }
 }
 
 /// Reads a line of `-o json`. Every value is text; one with bytes that are no UTF-8, or with control characters, is a
@@ -392,13 +423,15 @@ mod tests {
     #[test]
     fn the_most_recent_matches_are_kept_in_order() {
         let text = [BINARY, OF_SYSTEMD, LINE].join("\n");
-        let all = collect(&text, None, 3, false);
+        let up_to = |max: usize| -> Params { serde_json::from_value(json!({ "max": max })).expect("reads") };
+        let all = collect(&text, None, &up_to(3), false);
+        assert_eq!(all.cursor.as_deref(), Some("s=7f281f9755244ce6b22bca21d9391554;i=3a"), "of the newest");
         assert_eq!((all.count, all.more, all.entries[0].pid), (3, false, 412));
-        let two = collect(&text, None, 2, false);
+        let two = collect(&text, None, &up_to(2), false);
         assert_eq!((two.count, two.more, two.entries[0].pid), (2, true, 1));
-        let found = collect(&text, Some(&Regex::new("(?i)CHECKSUM").expect("valid")), 1, false);
+        let found = collect(&text, Some(&Regex::new("(?i)CHECKSUM").expect("valid")), &up_to(1), false);
         assert_eq!((found.count, found.more, found.entries[0].pid), (1, false, 412));
-        assert_eq!(collect(&text, None, 3, true).count, 2, "the torn last line is left out");
+        assert_eq!(collect(&text, None, &up_to(3), true).count, 2, "the torn last line is left out");
     }
 
     #[test]

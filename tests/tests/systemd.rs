@@ -1,4 +1,4 @@
-//! `systemd` with effects, on a real systemd: what is done is undone to the state that was found.
+//! `systemd` with effects and `journal` after a cursor, on a real systemd.
 
 use tests::lab::{CONFIG, DAEMON, binaries, lab_or_skip, until};
 
@@ -34,4 +34,30 @@ fn a_unit_that_was_stopped_started_or_restarted_is_as_it_was_found() {
     let started = run("start", "active");
     assert_eq!(started.status.code(), Some(0), "{started}");
     assert_eq!(lab.daemon_state().active, "inactive", "it was not running before: {started}");
+}
+
+#[test]
+fn a_cursor_divides_the_journal_into_before_and_after() {
+    let lab = lab_or_skip!();
+    lab.edge().install_binary(binaries::shakedown(), "/usr/local/bin/shakedown");
+    lab.edge().sh("logger -t mark before-the-cursor").ok();
+    let playbook = r#"
+name: cursor
+precheck:
+  here: { journal: { pattern: before-the-cursor }, expect: out.count == 1 }
+  again: { journal: { cursor: "${{ steps.here.out.cursor }}", pattern: before-the-cursor }, expect: out.count == 0 }
+prepare:
+  write: { command: { run: [logger, -t, mark, after-the-cursor] }, undo: { command: { run: ["true"] } } }
+monitor:
+  seen:
+    wait:
+      until: { journal: { cursor: "${{ steps.here.out.cursor }}", pattern: after-the-cursor } }
+      succeed_when: out.count == 1
+    timeout: 60s
+  wrong: { needs: [seen], continue_on_error: true, journal: { cursor: nonsense } }
+"#;
+    lab.edge().write("/root/cursor.yaml", playbook);
+    let output = lab.edge().run(["shakedown", "run", "/root/cursor.yaml", "--no-input"]);
+    assert_eq!(output.status.code(), Some(0), "{output}");
+    assert!(output.stdout.contains("`cursor`: journalctl does not know it"), "{output}");
 }
