@@ -71,6 +71,10 @@ pub(crate) enum Command {
     Schema(command::schema::SchemaArgs),
     /// List past runs, or replay one
     Runs(command::runs::RunsArgs),
+    /// Find runs that died, see what each left, and undo it
+    Recover(command::recover::RecoverArgs),
+    /// Go on where a dead run stopped
+    Resume(command::resume::ResumeArgs),
     /// The stand-in for the media sync daemon, which the quickstart tests
     #[command(name = "stand-in", hide = true, disable_help_flag = true)]
     StandIn,

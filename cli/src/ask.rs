@@ -35,6 +35,17 @@ impl Manner {
     }
 }
 
+/// Asks for a yes where somebody can answer; anywhere else the answer is no.
+pub(crate) fn confirm(question: &str, out: &Out) -> bool {
+    if Manner::choose(false, false) != Manner::Ask {
+        return false;
+    }
+    out.tell(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
 /// Answers failed prechecks.
 pub(crate) struct Prompt {
     pub(crate) manner: Manner,

@@ -31,6 +31,16 @@ impl Failure {
         Self { code: INVALID, message: None, hint: None }
     }
 
+    /// The run that was named cannot be had.
+    pub(crate) fn unknown_run(error: JournalError) -> Self {
+        Self { code: INVALID, message: Some(error.message), hint: error.hint }
+    }
+
+    /// What went wrong, in one line.
+    pub(crate) fn message(&self) -> String {
+        self.message.clone().unwrap_or_default()
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -4,7 +4,7 @@ mod line;
 
 use crate::{out::Out, watch::View};
 use engine::{
-    event::{Outcome, Phase, Progress, Record, RunEvent, StepId},
+    event::{Outcome, Phase, Progress, Purpose, Record, RunEvent, StepId},
     quantity::Millis,
     report::{
         PhaseSummary, StepStatus, StepSummary, Style, Summary, Tone,
@@ -203,6 +203,25 @@ impl View for Live {
             }
             RunEvent::UndoFinished { step, .. } => self.over(*step),
             RunEvent::LeftoversChecked { .. } | RunEvent::RunFinished { .. } => self.fold(summary, at_ms),
+            RunEvent::RunTakenOver { purpose } => {
+                let name = self.style.paint(Tone::Strong, &escape(&summary.playbook));
+                let what = match purpose {
+                    Purpose::Resume => "goes on where it died",
+                    Purpose::Undo => "had died; what it did is undone",
+                };
+                self.say(&format!("{name} · run {} · {what}", short_id(&summary.run)));
+            }
+            RunEvent::StepSettled { step, .. } => {
+                if let Some((_, known)) = summary.step(*step) {
+                    let what =
+                        if known.status == StepStatus::Ok { "has happened" } else { "has not happened" };
+                    self.say(&format!("  {}  looked into: its effect {what}", escape(&known.id)));
+                }
+            }
+            RunEvent::RunAborted { signal } => {
+                let text = format!("{}: given up; what was not undone yet is left", signal_name(*signal));
+                self.say(&self.style.paint(Tone::Bad, &text));
+            }
             RunEvent::PrecheckDecided { .. } | RunEvent::StepKept { .. } => {}
         }
         self.count(summary);

@@ -12,6 +12,7 @@ mod params;
 mod plain;
 mod playbook;
 mod report;
+mod runner;
 mod services;
 mod state;
 mod watch;
@@ -60,6 +61,8 @@ fn run(cli: &Cli, out: &out::Out) -> Result<u8, Failure> {
         Command::Playbooks(args) => command::playbooks::run(args, out),
         Command::New(args) => command::new::run(args, out),
         Command::Steps(args) => command::steps::run(args, out),
+        Command::Recover(args) => command::recover::run(args, out),
+        Command::Resume(args) => command::resume::run(args, out),
         Command::Schema(args) => command::schema::run(args, out),
         Command::Runs(args) => command::runs::run(args, out),
         // Taken by `main`; here so that the help of clap knows the name.

@@ -1,9 +1,9 @@
 //! What the steps of a run share.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, out::Out};
 use engine::{
     Registry, expr::Outside, host::HostSpec, local::LocalOutside, local::process::LocalHost, plan::Plan,
-    step::Services,
+    report::escape, step::Services,
 };
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use steps::ssh_host::SshConnector;
+use steps::ssh_host::{SshConnector, end_connections};
 use tokio::{runtime::Runtime, sync::Mutex};
 
 /// The working directory.
@@ -56,4 +56,20 @@ pub(crate) fn services(plan: &Plan, registry: &Registry, scratch: &Path) -> Resu
         scratch: scratch.to_owned(),
         resident: Mutex::default(),
     }))
+}
+
+/// Goes where a run was started: its relative paths count from there.
+pub(crate) fn enter(plan: &Plan, out: &Out) {
+    if let Err(error) = std::env::set_current_dir(&plan.run.dir) {
+        let dir = escape(&plan.run.dir).into_owned();
+        out.warning(&format!("cannot enter `{dir}`, where the run was started: {error}"));
+    }
+}
+
+/// Ends what a dead run left running: its connections to hosts.
+pub(crate) fn end_remains(_plan: &Plan, scratch: &Path) -> Result<(), Failure> {
+    let control = scratch.join("ssh");
+    runtime()?.block_on(end_connections(&control));
+    let _gone = std::fs::remove_dir_all(&control);
+    Ok(())
 }

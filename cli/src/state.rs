@@ -1,7 +1,16 @@
 //! The folder that holds the history of runs.
 
 use crate::failure::Failure;
-use std::path::PathBuf;
+use engine::journal::sqlite::Store;
+use std::path::{Path, PathBuf};
+
+/// The history in this folder, if there is one: to look does not make one.
+pub(crate) fn existing(dir: &Path) -> Result<Option<Store>, Failure> {
+    match dir.join("journal.sqlite").exists() {
+        true => Ok(Some(Store::open(dir)?)),
+        false => Ok(None),
+    }
+}
 
 /// `--state-dir`, else `SHAKEDOWN_STATE_DIR`, else `XDG_STATE_HOME/shakedown`, else `~/.local/state/shakedown`.
 pub(crate) fn dir(flag: Option<&PathBuf>) -> Result<PathBuf, Failure> {

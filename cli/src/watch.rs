@@ -2,7 +2,6 @@
 
 use engine::{
     event::{Progress, Record, Reporter},
-    plan::Plan,
     report::Summary,
 };
 use std::{
@@ -61,10 +60,11 @@ struct Messenger {
 }
 
 impl Watch {
-    pub(crate) fn start(plan: &Plan, views: Vec<Box<dyn View>>) -> Self {
+    /// Starts from what is known already: of a new run nothing.
+    pub(crate) fn start(summary: Summary, views: Vec<Box<dyn View>>) -> Self {
         let (sender, receiver) = mpsc::channel();
         let unread = Arc::new(AtomicUsize::new(0));
-        let (summary, read) = (Summary::new(plan), unread.clone());
+        let read = unread.clone();
         let thread = thread::spawn(move || watch(summary, views, &receiver, &read));
         Self { sender, unread, thread }
     }

@@ -133,6 +133,16 @@ pub enum Decision {
     Recheck,
 }
 
+/// Why a dead run is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To go on where it stopped.
+    Resume,
+    /// To take back what it did.
+    Undo,
+}
+
 /// Why a step was not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -160,6 +170,8 @@ pub enum Verdict {
         /// The signal's number.
         signal: i32,
     },
+    /// It died before its verdict was known, and a recovery undid it.
+    Recovered,
 }
 
 /// The count of what a run made and what is left of it.
@@ -226,8 +238,28 @@ pub enum RunEvent {
         /// How.
         decision: Decision,
     },
+    /// An attempt whose outcome was unknown has been looked into.
+    StepSettled {
+        /// Which.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+        /// What came of it after all; nothing if its effect never happened.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
+    },
+    /// The run's owner died, and another process goes on in its place.
+    RunTakenOver {
+        /// What for.
+        purpose: Purpose,
+    },
     /// A signal asked the run to stop.
     Interrupted {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// A third signal ended the run in the middle of its undo. It counts as dead: a recovery goes on from here.
+    RunAborted {
         /// The signal's number.
         signal: i32,
     },

@@ -4,6 +4,8 @@ pub(crate) mod check;
 pub(crate) mod new;
 pub(crate) mod plan;
 pub(crate) mod playbooks;
+pub(crate) mod recover;
+pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;

@@ -4,10 +4,7 @@ use crate::{args::Format, failure::Failure, out::Out, state};
 use clap::{Args, Subcommand};
 use engine::{
     event::Verdict,
-    journal::{
-        JournalError,
-        sqlite::{RunRow, Store},
-    },
+    journal::sqlite::{RunRow, Store},
     quantity::Millis,
     report::{
         Style, Summary, Tone,
@@ -18,7 +15,7 @@ use engine::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -45,17 +42,26 @@ enum Action {
         /// Its id, or the beginning or end of it
         run: String,
     },
+    /// Forget runs that ended long ago; dead ones stay until they are recovered
+    #[command(after_help = "Example:
+  shakedown runs prune --older 30d")]
+    Prune {
+        /// How long ago they must have ended
+        #[arg(long, value_name = "TIME", default_value = "30d", value_parser = age)]
+        older: Duration,
+    },
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    text.parse::<Millis>().map(Millis::duration).map_err(|error| error.to_string())
 }
 
 pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
     let dir = state::dir(args.state_dir.as_ref())?;
-    // To look does not make a history.
-    let store = match dir.join("journal.sqlite").exists() {
-        true => Some(Store::open(&dir)?),
-        false => None,
-    };
+    let store = state::existing(&dir)?;
     match &args.action {
         Some(Action::Show { run }) => show(store.as_ref(), run, out)?,
+        Some(Action::Prune { older }) => prune(store.as_ref(), *older, out)?,
         None => {
             let rows = store.map(|store| store.runs()).transpose()?.unwrap_or_default();
             match args.format {
@@ -74,13 +80,7 @@ fn show(store: Option<&Store>, given: &str, out: &Out) -> Result<(), Failure> {
     // The closing block shortens ids to `01JH…1V3W8K`.
     let id = given.rsplit('…').next().unwrap_or(given);
     let none = || Failure::invalid(format!("there is no run `{given}`")).hint("list them: shakedown runs");
-    let (plan, history) = store.ok_or_else(none)?.load(id).map_err(|error: JournalError| {
-        let failure = Failure::invalid(error.message);
-        match error.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })?;
+    let (plan, history) = store.ok_or_else(none)?.load(id).map_err(Failure::unknown_run)?;
     let style = out.stdout_style();
     let mut summary = Summary::new(&plan);
     let lines = Lines::new(&summary, style, TimeZone::system());
@@ -95,6 +95,16 @@ fn show(store: Option<&Store>, given: &str, out: &Out) -> Result<(), Failure> {
     out.print_lines(&end::block(&summary, &Options { style, evidence, reports: &[] }))
 }
 
+fn prune(store: Option<&Store>, older: Duration, out: &Out) -> Result<(), Failure> {
+    let pruned = store.map(|store| store.prune(older)).transpose()?.unwrap_or_default();
+    out.print(&format!("{} forgotten\n", count(pruned.runs, "run")))?;
+    if pruned.dead > 0 {
+        let words = format!("{} as old died and stayed: shakedown recover", count(pruned.dead, "run"));
+        out.warning(&words);
+    }
+    Ok(())
+}
+
 fn ending(row: &RunRow) -> (String, Tone) {
     match row.verdict {
         Some(Verdict::Passed) => ("passed".into(), Tone::Good),
@@ -104,6 +114,7 @@ fn ending(row: &RunRow) -> (String, Tone) {
         Some(Verdict::Interrupted { signal }) => {
             (format!("interrupted by {}", signal_name(signal)), Tone::Warn)
         }
+        Some(Verdict::Recovered) => ("died, recovered".into(), Tone::Warn),
         None if row.alive => ("running".into(), Tone::Change),
         None => ("died".into(), Tone::Bad),
     }
@@ -147,10 +158,10 @@ fn table(rows: &[RunRow], style: Style) -> Vec<String> {
             .to_owned()
         })
         .collect();
-    let dead = rows.iter().filter(|row| row.finished_ms.is_none() && !row.alive).count();
+    let dead = rows.iter().filter(|row| row.is_dead()).count();
     if dead > 0 {
         let words =
-            format!("{} died; what was begun may still be there: shakedown runs show ID", count(dead, "run"));
+            format!("{} died; what was begun may still be there: shakedown recover", count(dead, "run"));
         lines.push(style.paint(Tone::Warn, &words));
     }
     lines

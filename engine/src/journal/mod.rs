@@ -19,12 +19,14 @@ pub struct JournalError {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+    /// Another process owns the run now: this one must do nothing more for it.
+    pub not_owner: bool,
 }
 
 #[cfg(feature = "local")]
 impl JournalError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, not_owner: false }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -1,15 +1,23 @@
 //! The journal on disk: one SQLite database a state folder, one owner a run.
 
-use super::{Journal, JournalError};
+mod health;
+mod prune;
+mod reserve;
+mod run;
+
+pub use prune::Pruned;
+pub use run::RunJournal;
+
+use super::JournalError;
 use crate::{
-    event::{Record, RunEvent, Verdict},
-    host::BoxFuture,
+    event::{Record, Verdict},
     plan::Plan,
 };
+use reserve::Reserve;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -44,17 +52,29 @@ pub struct RunRow {
     pub verdict: Option<Verdict>,
     /// Whether a living process owns it.
     pub alive: bool,
+    /// The process that owns it, or did last.
+    pub pid: u32,
+    /// Whether the machine has been started anew since the owner began.
+    pub rebooted: bool,
 }
 
-/// The journal of a run that this process owns, until it is dropped.
+impl RunRow {
+    /// Whether its owner died before the run was over.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.finished_ms.is_none() && !self.alive
+    }
+}
+
+/// A dead run that this process owns now.
 #[derive(Debug)]
-pub struct RunJournal {
-    run: String,
-    epoch: i64,
-    seq: u64,
-    connection: Arc<Mutex<Connection>>,
-    /// Held locked as long as the run is owned; the kernel frees it when the process dies, however it dies.
-    _lock: File,
+pub struct TakenOver {
+    /// What it was to do.
+    pub plan: Plan,
+    /// What it has done.
+    pub history: Vec<Record>,
+    /// Where the rest of its history goes.
+    pub journal: RunJournal,
 }
 
 fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> JournalError {
@@ -74,7 +94,8 @@ impl Store {
     /// Opens the state folder, and makes it if it is missing: mode 0700, files 0600.
     ///
     /// # Errors
-    /// It cannot be made or written, or holds a journal of a newer version.
+    /// It cannot be made or written, lies on a network file system, or holds a journal that is damaged or of a newer
+    /// version. A damaged journal is not touched.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         let choose = "choose another folder: --state-dir DIR or SHAKEDOWN_STATE_DIR";
         let make = |path: &Path| {
@@ -85,9 +106,11 @@ impl Store {
                 .map_err(|error| cannot("make the state folder", path, error).hint(choose))
         };
         make(dir)?;
+        health::refuse_network(dir)?;
         make(&dir.join("locks"))?;
         make(&dir.join("scratch"))?;
         let path = dir.join("journal.sqlite");
+        health::check(&path)?;
         // Made by us first, for SQLite would make it as the umask says.
         OpenOptions::new()
             .create(true)
@@ -99,15 +122,20 @@ impl Store {
         let connection = Connection::open(&path).map_err(|error| cannot("open the journal", &path, error))?;
         let store = Self { dir: dir.to_owned(), connection: Arc::new(Mutex::new(connection)) };
         store.prepare().map_err(|error| {
-            cannot("use the journal", &path, error)
-                .hint(format!("move it away and keep it: mv {0} {0}.damaged", path.display()))
+            let hint = error.hint.clone().unwrap_or_else(|| health::move_away(&path));
+            cannot("use the journal", &path, error).hint(hint)
         })?;
         Ok(store)
     }
 
     fn prepare(&self) -> Result<(), JournalError> {
         let connection = lock(&self.connection);
-        let sql = |error: rusqlite::Error| JournalError::new(error.to_string());
+        let sql = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => {
+                JournalError::new(error.to_string()).hint("its disk is full: df -h")
+            }
+            _ => JournalError::new(error.to_string()),
+        };
         connection.busy_timeout(BUSY).map_err(sql)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
         // Invariant 1: a commit survives a power cut.
@@ -116,7 +144,8 @@ impl Store {
         let layout: i64 =
             connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
         if layout > LAYOUT {
-            return Err(JournalError::new(format!("its layout is {layout}, this version knows {LAYOUT}")));
+            return Err(JournalError::new(format!("its layout is {layout}, this version knows {LAYOUT}"))
+                .hint("use the version of shakedown that wrote it, or another folder: --state-dir DIR"));
         }
         if layout == 0 {
             connection
@@ -153,6 +182,13 @@ impl Store {
         let lock_file =
             self.lock_run(&run)?.ok_or_else(|| JournalError::new(format!("run `{run}` is under way")))?;
         let json = serde_json::to_string(plan).map_err(|error| JournalError::new(error.to_string()))?;
+        // Before anything is done: what is needed to write down the undo must be there whatever happens.
+        let path = self.reserve_path(&run);
+        let needed = reserve::needed(plan);
+        let reserve = Reserve::make(&path, needed).map_err(|error| {
+            cannot(&format!("put by {} for the run in", crate::quantity::Bytes(needed)), &path, error)
+                .hint("free space first, or choose another folder: df -h; --state-dir DIR")
+        })?;
         lock(&self.connection)
             .execute(
                 "INSERT INTO runs (id, playbook, plan_hash, plan, started_ms, epoch, boot_id, pid)
@@ -163,26 +199,78 @@ impl Store {
                 Some(rusqlite::ErrorCode::ConstraintViolation) => {
                     JournalError::new(format!("run `{run}` has been run already")).hint("make a new plan")
                 }
+                Some(rusqlite::ErrorCode::DiskFull) => {
+                    JournalError::new(format!("cannot store the plan: {error}"))
+                        .hint("its disk is full: df -h")
+                }
                 _ => JournalError::new(format!("cannot store the plan: {error}")),
             })?;
-        Ok(RunJournal { run, epoch: 1, seq: 0, connection: self.connection.clone(), _lock: lock_file })
+        Ok(RunJournal::new(run, 1, 0, self.connection.clone(), lock_file, Some(reserve)))
+    }
+
+    fn reserve_path(&self, run: &str) -> PathBuf {
+        self.dir.join("scratch").join(format!("{run}.reserve"))
+    }
+
+    fn lock_path(&self, run: &str) -> PathBuf {
+        self.dir.join("locks").join(format!("{run}.lock"))
+    }
+
+    /// Makes this process the owner of a run whose owner died. `id` as in [`Store::load`].
+    ///
+    /// # Errors
+    /// There is no such run, it is over, a living process owns it, or the journal cannot be written.
+    pub fn take_over(&self, id: &str) -> Result<TakenOver, JournalError> {
+        let run = self.find(id)?.id;
+        let Some(lock_file) = self.lock_run(&run)? else {
+            let pid = self.find(&run)?.pid;
+            return Err(JournalError::new(format!("run `{run}` is under way: process {pid} owns it"))
+                .hint("wait for it, or stop it in good order: kill -INT PID"));
+        };
+        // Only now: until the lock was ours another recovery may have been at work.
+        let row = self.find(&run)?;
+        if row.finished_ms.is_some() {
+            return Err(JournalError::new(format!("run `{run}` is over: there is nothing to recover"))
+                .hint(format!("see how it ended: shakedown runs show {run}")));
+        }
+        let (plan, history) = self.load(&run)?;
+        let epoch: i64 = lock(&self.connection)
+            .query_row(
+                "UPDATE runs SET epoch = epoch + 1, boot_id = ?2, pid = ?3 WHERE id = ?1 RETURNING epoch",
+                params![run, boot_id(), std::process::id()],
+                |row| row.get(0),
+            )
+            .map_err(|error| JournalError::new(format!("cannot take over run `{run}`: {error}")))?;
+        let seq = history.last().map_or(0, |record| record.seq + 1);
+        // A full disk must not keep anybody from a recovery: without a new reserve the old one, if there is one.
+        let path = self.reserve_path(&run);
+        let reserve = Reserve::found(&path).or_else(|| Reserve::make(&path, reserve::needed(&plan)).ok());
+        let journal = RunJournal::new(run, epoch, seq, self.connection.clone(), lock_file, reserve);
+        Ok(TakenOver { plan, history, journal })
     }
 
     /// The lock of a run, or none if a living process holds it.
     fn lock_run(&self, run: &str) -> Result<Option<File>, JournalError> {
-        let path = self.dir.join("locks").join(format!("{run}.lock"));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(|error| cannot("open the lock", &path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(cannot("lock", &path, error)),
+        let path = self.lock_path(run);
+        loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .custom_flags(nix::libc::O_NOFOLLOW)
+                .open(&path)
+                .map_err(|error| cannot("open the lock", &path, error))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(std::fs::TryLockError::Error(error)) => return Err(cannot("lock", &path, error)),
+            }
+            // Pruning takes files of locks away: a lock counts only as long as its file has its name.
+            let ours = file.metadata().map(|metadata| metadata.ino()).ok();
+            if ours.is_some() && std::fs::metadata(&path).map(|metadata| metadata.ino()).ok() == ours {
+                return Ok(Some(file));
+            }
         }
     }
 
@@ -192,11 +280,12 @@ impl Store {
     /// The journal cannot be read.
     pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
         let sql = |error: rusqlite::Error| JournalError::new(format!("cannot read the journal: {error}"));
+        let boot = boot_id();
         let mut rows = {
             let connection = lock(&self.connection);
             let mut statement = connection
                 .prepare(
-                    "SELECT id, playbook, plan_hash, started_ms, finished_ms, verdict FROM runs
+                    "SELECT id, playbook, plan_hash, started_ms, finished_ms, verdict, pid, boot_id FROM runs
                      ORDER BY started_ms DESC, id DESC",
                 )
                 .map_err(sql)?;
@@ -211,6 +300,8 @@ impl Store {
                         .get::<_, Option<String>>(5)?
                         .and_then(|text| serde_json::from_str(&text).ok()),
                     alive: false,
+                    pid: row.get(6)?,
+                    rebooted: row.get::<_, String>(7)? != boot,
                 })
             });
             found.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(sql)?
@@ -221,28 +312,33 @@ impl Store {
         Ok(rows)
     }
 
-    /// The plan and the history of a run. `id` may be cut to any beginning or end of one run's id.
+    /// The run with this id, which may be cut to any beginning or end of one run's id.
+    ///
+    /// # Errors
+    /// There is no such run, several, or the journal cannot be read.
+    pub fn find(&self, id: &str) -> Result<RunRow, JournalError> {
+        let mut runs = self.runs()?;
+        if let Some(exact) = runs.iter().position(|row| row.id == id) {
+            return Ok(runs.swap_remove(exact));
+        }
+        let wanted = id.to_uppercase();
+        runs.retain(|row| !wanted.is_empty() && (row.id.starts_with(&wanted) || row.id.ends_with(&wanted)));
+        match runs.len() {
+            0 => Err(JournalError::new(format!("there is no run `{id}`")).hint("list them: shakedown runs")),
+            1 => Ok(runs.swap_remove(0)),
+            _ => {
+                let names = runs.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(", ");
+                Err(JournalError::new(format!("`{id}` is the id of several runs")).hint(names))
+            }
+        }
+    }
+
+    /// The plan and the history of a run. `id` as in [`Store::find`].
     ///
     /// # Errors
     /// There is no such run, several, or the journal cannot be read.
     pub fn load(&self, id: &str) -> Result<(Plan, Vec<Record>), JournalError> {
-        let runs = self.runs()?;
-        let exact = runs.iter().filter(|row| row.id == id).collect::<Vec<_>>();
-        let wanted = id.to_uppercase();
-        let near = runs.iter().filter(|row| row.id.starts_with(&wanted) || row.id.ends_with(&wanted));
-        let found = if exact.is_empty() && !wanted.is_empty() { near.collect() } else { exact };
-        let row = match found.as_slice() {
-            [row] => *row,
-            [] => {
-                return Err(
-                    JournalError::new(format!("there is no run `{id}`")).hint("list them: shakedown runs")
-                );
-            }
-            more => {
-                let names = more.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(JournalError::new(format!("`{id}` is the id of several runs")).hint(names));
-            }
-        };
+        let row = self.find(id)?;
         let sql = |error: rusqlite::Error| JournalError::new(format!("cannot read the journal: {error}"));
         let json =
             |error: serde_json::Error| JournalError::new(format!("the journal of `{}`: {error}", row.id));
@@ -270,53 +366,6 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()
             .map_err(json)?;
         Ok((plan, records))
-    }
-}
-
-impl RunJournal {
-    fn write(&mut self, event: &RunEvent) -> Result<Record, JournalError> {
-        let failed = |error: rusqlite::Error| {
-            JournalError::new(format!("cannot write the journal: {error}")).hint("is its disk full? df -h")
-        };
-        let json = serde_json::to_string(event).map_err(|error| JournalError::new(error.to_string()))?;
-        let record = Record { seq: self.seq, at_ms: now_ms(), event: event.clone() };
-        let mut connection = lock(&self.connection);
-        let transaction =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-        // Invariant 7: whoever lost the run to another owner writes nothing more.
-        let epoch: Option<i64> = transaction
-            .query_row("SELECT epoch FROM runs WHERE id = ?1", [&self.run], |row| row.get(0))
-            .optional()
-            .map_err(failed)?;
-        if epoch != Some(self.epoch) {
-            return Err(JournalError::new(format!("another process has taken over run `{}`", self.run)));
-        }
-        transaction
-            .execute(
-                "INSERT INTO events (run, seq, at_ms, event) VALUES (?1, ?2, ?3, ?4)",
-                params![self.run, to_i64(record.seq), to_i64(record.at_ms), json],
-            )
-            .map_err(failed)?;
-        if let RunEvent::RunFinished { verdict } = event {
-            let verdict =
-                serde_json::to_string(verdict).map_err(|error| JournalError::new(error.to_string()))?;
-            transaction
-                .execute(
-                    "UPDATE runs SET finished_ms = ?2, verdict = ?3 WHERE id = ?1",
-                    params![self.run, to_i64(record.at_ms), verdict],
-                )
-                .map_err(failed)?;
-        }
-        transaction.commit().map_err(failed)?;
-        self.seq += 1;
-        Ok(record)
-    }
-}
-
-impl Journal for RunJournal {
-    fn append<'a>(&'a mut self, event: &'a RunEvent) -> BoxFuture<'a, Result<Record, JournalError>> {
-        // A commit takes under a millisecond and nothing may start before it is durable, so the loop waits here.
-        Box::pin(async move { self.write(event) })
     }
 }
 

@@ -1,6 +1,10 @@
 //! One attempt of a step, as a task: it renders, intends, waits for the go, works within its timeout.
 
-use super::{execute::Message, locks};
+use super::{
+    execute::Message,
+    faults::Faults,
+    locks::{self, Held},
+};
 use crate::{
     error::{ErrorClass, StepError},
     event::{Intent, Outcome, Phase, Progress, ProgressSink, SkipReason, StepId, UndoMethod, UndoStep},
@@ -22,6 +26,8 @@ use tokio::{
 
 /// How long a step may take to stop once it is told to.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// The same once a second signal has come; enough for a transaction to be rolled back.
+const KILL_GRACE: Duration = Duration::from_millis(500);
 
 /// Everything an attempt needs.
 pub(super) struct Job {
@@ -40,6 +46,7 @@ pub(super) struct Job {
     /// Raised when it must stop at once.
     pub(super) kill: Cancel,
     pub(super) locks: PathBuf,
+    pub(super) faults: Faults,
 }
 
 impl Job {
@@ -65,7 +72,25 @@ impl Job {
                 return;
             }
         }
-        self.work().await;
+        match self.take_lock().await {
+            Ok(held) => {
+                self.work().await;
+                drop(held);
+            }
+            Err(error) if error.class == ErrorClass::Cancelled => self.send(Message::Withdrawn(self.id)),
+            Err(error) => {
+                if self.start(None).await {
+                    self.finish(Instant::now(), Outcome::Failed { error, out: None });
+                }
+            }
+        }
+    }
+
+    /// Waits in the queue of the step's lock; that takes nothing of its timeout.
+    async fn take_lock(&self) -> Result<Option<Held>, StepError> {
+        let Some(name) = &self.step.lock else { return Ok(None) };
+        let waits = |words: String| self.progress.send(&self.step.id, Progress::Sees(words));
+        locks::acquire(&self.locks, name, &self.services.run.id, &self.stop, waits).await.map(Some)
     }
 
     fn send(&self, message: Message) {
@@ -124,9 +149,14 @@ impl Job {
             ended => {
                 source.cancel();
                 let stopping = async { tokio::time::timeout(STOP_GRACE, &mut work).await.ok() };
+                // One that does not stop even then is dropped, and its processes are killed.
+                let killed = async {
+                    self.kill.cancelled().await;
+                    tokio::time::sleep(KILL_GRACE).await;
+                };
                 let result = tokio::select! {
                     result = stopping => result,
-                    () = self.kill.cancelled() => None,
+                    () = killed => None,
                 };
                 let error = match ended {
                     Ended::TimedOut => self.timed_out(&last_seen),
@@ -190,10 +220,6 @@ impl Job {
         let early = |error: StepError| (error, None);
         let kind = self.kind().map_err(early)?;
         let (params, on) = render_body(&self.step.body, &self.scope).map_err(early)?;
-        let _held = match &self.step.lock {
-            Some(name) => Some(locks::acquire(&self.locks, name, &cancel).await.map_err(early)?),
-            None => None,
-        };
         let sink = self.progress.clone();
         let progress = ProgressSink::new(move |step, progress| {
             if let Progress::Sees(now) = &progress {
@@ -224,7 +250,13 @@ impl Job {
                 )));
             }
         }
-        let out = kind.run(&cx, &params, &intent).await.map_err(early)?;
+        self.faults.point(|| format!("before:{}", self.step.id));
+        let ran = kind.run(&cx, &params, &intent).await;
+        self.faults.point(|| format!("after:{}", self.step.id));
+        if let Some(error) = self.faults.fails(&self.step.id) {
+            return Err(early(error));
+        }
+        let out = ran.map_err(early)?;
         match self.unmet(&out) {
             None => Ok(out),
             Some(error) => Err((error, Some(out))),

@@ -2,22 +2,24 @@
 
 use super::{
     attempt::Job,
+    notes::Notes,
     outputs::Outputs,
+    setup::{RunEnd, Setup},
     signal::Signals,
-    undo::{UndoResult, Workshop, check_leftovers},
+    undo::{Workshop, leftovers},
 };
 use crate::{
     error::StepError,
     event::{
-        Decision, EVENT_VERSION, Intent, Leftovers, Outcome, Phase, Progress, ProgressSink, Record, Reporter,
-        RunEvent, SkipReason, StepId, Verdict,
+        EVENT_VERSION, Intent, Leftovers, Outcome, Phase, Progress, ProgressSink, Purpose, Record, RunEvent,
+        SkipReason, StepId, Verdict,
     },
-    expr::{Outside, Scope},
-    host::{BoxFuture, Cancel, CancelSource},
-    journal::{Journal, JournalError},
-    plan::{Plan, render, scope_of},
+    expr::Scope,
+    host::CancelSource,
+    journal::JournalError,
+    plan::scope_of,
     schedule::{Command, Scheduler},
-    step::{Services, Undone},
+    step::Undone,
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -25,79 +27,23 @@ use tokio::{
     time::Instant,
 };
 
-/// A precheck that failed.
-#[derive(Clone, Debug)]
-pub struct FailedCheck {
-    /// The step's id.
-    pub step: String,
-    /// Why.
-    pub error: StepError,
-    /// The playbook's hint.
-    pub hint: Option<String>,
-}
-
-/// Answers what to do about failed prechecks.
-pub trait Asker: Send {
-    /// The decision.
-    fn ask<'a>(&'a mut self, failed: &'a [FailedCheck]) -> BoxFuture<'a, Decision>;
-}
-
-/// What a run needs.
-pub struct Setup<'a> {
-    /// What to do.
-    pub plan: &'a Plan,
-    /// What the steps share.
-    pub services: Arc<Services>,
-    /// What expressions may read.
-    pub outside: Arc<dyn Outside>,
-    /// Where the history goes.
-    pub journal: &'a mut dyn Journal,
-    /// Who sees it.
-    pub reporters: &'a mut [Box<dyn Reporter>],
-    /// Who decides about failed prechecks.
-    pub asker: &'a mut dyn Asker,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunEnd {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What is left.
-    pub leftovers: Leftovers,
-    /// A third signal ended the run before its undo was over.
-    pub aborted: bool,
-}
-
-impl RunEnd {
-    /// The exit code of `run`.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self.verdict {
-            Verdict::Interrupted { signal } if self.aborted => u8::try_from(128 + signal).unwrap_or(130),
-            _ if !self.leftovers.left.is_empty() => 4,
-            Verdict::Passed => 0,
-            Verdict::Refused => 1,
-            Verdict::Failed => 2,
-            Verdict::Errored => 5,
-            Verdict::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(130),
-        }
-    }
-}
-
 /// What the tasks tell the loop.
 pub(super) enum Message {
     Withdrawn(StepId),
     Skip { step: StepId, reason: SkipReason },
     Start { step: StepId, attempt: u32, intent: Option<Box<Intent>>, go: oneshot::Sender<bool> },
     Finished { step: StepId, attempt: u32, outcome: Outcome, took_ms: u64 },
+    Settled { step: StepId, attempt: u32, outcome: Option<Outcome> },
     Undone { step: StepId, result: Result<Undone, StepError>, took_ms: u64 },
+    Checked(Leftovers),
 }
 
-/// Carries out a plan to its end: passed, failed or stopped, with everything undone.
+/// Carries out a plan to its end: passed, failed or stopped, with everything undone. Of a run whose owner died it
+/// carries out the rest.
 ///
 /// # Errors
-/// The journal could not be written. Even then everything has been undone.
+/// The journal could not be written. Even then everything has been undone, unless another process has taken the run
+/// over: then that one does.
 pub async fn execute(setup: Setup<'_>) -> Result<RunEnd, JournalError> {
     let (messages, inbox) = mpsc::unbounded_channel();
     // Progress is lossy: a slow terminal must not hold up a step.
@@ -114,18 +60,16 @@ pub async fn execute(setup: Setup<'_>) -> Result<RunEnd, JournalError> {
         .parent()
         .and_then(|dir| dir.parent())
         .map_or_else(PathBuf::new, |state| state.join("locks"));
-    let run = Run {
+    let mut run = Run {
         scheduler: Scheduler::for_plan(setup.plan),
         outputs: Outputs::new(setup.plan),
+        notes: Notes::default(),
         base,
         messages,
         sink,
         stop,
         kill,
         locks,
-        undos: Vec::new(),
-        cleanup_errors: Vec::new(),
-        precheck_errors: Vec::new(),
         journal_error: None,
         leftovers: Leftovers::default(),
         verdict: None,
@@ -133,6 +77,7 @@ pub async fn execute(setup: Setup<'_>) -> Result<RunEnd, JournalError> {
         seq: 0,
         setup,
     };
+    run.replay()?;
     run.drive(inbox, progress_inbox).await
 }
 
@@ -148,9 +93,8 @@ struct Run<'a> {
     /// Ends them without waiting for them to stop.
     kill: CancelSource,
     locks: PathBuf,
-    undos: Vec<UndoResult>,
-    cleanup_errors: Vec<(StepId, StepError)>,
-    precheck_errors: Vec<FailedCheck>,
+    /// What prompts and the leftovers check have to say of failures.
+    notes: Notes,
     /// Once the journal fails nothing new starts; what was done is undone without it.
     journal_error: Option<JournalError>,
     leftovers: Leftovers,
@@ -166,21 +110,27 @@ impl Run<'_> {
         mut progress: mpsc::Receiver<(String, Progress)>,
     ) -> Result<RunEnd, JournalError> {
         let mut signals = Signals::new();
-        self.record(RunEvent::RunStarted {
-            version: EVENT_VERSION,
-            plan: self.setup.plan.hash.clone(),
-            playbook: self.setup.plan.playbook.clone(),
-        })
-        .await;
+        if self.seq == 0 {
+            self.record(RunEvent::RunStarted {
+                version: EVENT_VERSION,
+                plan: self.setup.plan.hash.clone(),
+                playbook: self.setup.plan.playbook.clone(),
+            })
+            .await;
+        }
+        if let Some(dead) = self.setup.dead {
+            self.record(RunEvent::RunTakenOver { purpose: dead.purpose }).await;
+        }
         loop {
             self.carry_out(&mut signals).await;
-            if self.scheduler.is_over() {
+            if self.scheduler.is_over() || self.has_lost_the_run() {
                 break;
             }
             tokio::select! {
                 biased;
                 signal = signals.next() => {
                     if self.signal(signal).await {
+                        self.record(RunEvent::RunAborted { signal }).await;
                         return Ok(RunEnd { verdict: Verdict::Interrupted { signal }, leftovers: self.leftovers, aborted: true });
                     }
                 }
@@ -202,27 +152,51 @@ impl Run<'_> {
         }
     }
 
+    /// Folds in what the owner before has journaled.
+    fn replay(&mut self) -> Result<(), JournalError> {
+        for record in self.setup.dead.map(|dead| dead.history).unwrap_or_default() {
+            self.scheduler.apply(&record.event).map_err(|illegal| {
+                JournalError::new(format!("record {} of the journal: {illegal}", record.seq))
+            })?;
+            self.outputs.apply(&record.event);
+            self.notes.apply(self.setup.plan, &self.outputs, &self.base, &record.event);
+            self.seq = record.seq + 1;
+        }
+        Ok(())
+    }
+
     /// Makes an event durable, folds it into the state and shows it. False if it could not be made durable.
     async fn record(&mut self, event: RunEvent) -> bool {
         let record = match &self.journal_error {
-            None => match self.setup.journal.append(&event).await {
-                Ok(record) => record,
-                Err(error) => {
-                    self.journal_error = Some(error);
-                    // The run goes on in memory only as far as it takes to undo everything.
-                    self.apply(&Record {
-                        seq: self.seq,
-                        at_ms: 0,
-                        event: RunEvent::Interrupted { signal: 0 },
-                    });
-                    return false;
+            None => {
+                self.setup.faults.point(|| "append".to_owned());
+                match self.setup.journal.append(&event).await {
+                    Ok(record) => {
+                        self.setup.faults.point(|| "appended".to_owned());
+                        record
+                    }
+                    Err(error) => {
+                        self.journal_error = Some(error);
+                        // The run goes on in memory only as far as it takes to undo everything.
+                        if let RunEvent::RunStarted { .. } | RunEvent::RunTakenOver { .. } = event {
+                            self.apply(&Record { seq: self.seq, at_ms: 0, event });
+                        }
+                        let stop = RunEvent::RunTakenOver { purpose: Purpose::Undo };
+                        self.apply(&Record { seq: self.seq, at_ms: 0, event: stop });
+                        return false;
+                    }
                 }
-            },
+            }
             Some(_) => Record { seq: self.seq, at_ms: 0, event },
         };
         self.seq = record.seq + 1;
         self.apply(&record);
         self.journal_error.is_none()
+    }
+
+    /// Another process owns the run now: whatever is left to do is its business.
+    fn has_lost_the_run(&self) -> bool {
+        self.journal_error.as_ref().is_some_and(|error| error.not_owner)
     }
 
     fn apply(&mut self, record: &Record) {
@@ -232,6 +206,7 @@ impl Run<'_> {
             return;
         }
         self.outputs.apply(&record.event);
+        self.notes.apply(self.setup.plan, &self.outputs, &self.base, &record.event);
         for reporter in self.setup.reporters.iter_mut() {
             reporter.event(record);
         }
@@ -262,7 +237,7 @@ impl Run<'_> {
             Command::Run { step, attempt, delay_ms } => self.spawn(step, attempt, delay_ms),
             Command::StopRunning => self.stop.cancel(),
             Command::AskPrecheck => {
-                let failed = std::mem::take(&mut self.precheck_errors);
+                let failed = self.notes.failed_prechecks();
                 let answer = tokio::select! {
                     decision = self.setup.asker.ask(&failed) => Ok(decision),
                     signal = signals.next() => Err(signal),
@@ -281,7 +256,7 @@ impl Run<'_> {
             }
             Command::Undo(step) => {
                 self.record(RunEvent::UndoStarted { step }).await;
-                let workshop = self.workshop();
+                let workshop = self.workshop(self.scope(step));
                 let planned = self.setup.plan.step(step).clone();
                 let touched = self.outputs.touched(step);
                 let messages = self.messages.clone();
@@ -292,20 +267,24 @@ impl Run<'_> {
                     let _gone = messages.send(Message::Undone { step, result, took_ms });
                 });
             }
+            Command::Settle { step, attempt } => {
+                let workshop = self.workshop(self.scope(step));
+                let planned = self.setup.plan.step(step).clone();
+                let touched = self.outputs.touched(step).into_iter().next();
+                let (messages, stop) = (self.messages.clone(), self.stop.signal());
+                tokio::spawn(async move {
+                    let outcome = workshop.settle(&planned, touched.as_ref(), &stop).await;
+                    let _gone = messages.send(Message::Settled { step, attempt, outcome });
+                });
+            }
             Command::CheckLeftovers => {
-                let workshop = self.workshop();
-                let plan = self.setup.plan;
-                let check = check_leftovers(
-                    &workshop,
-                    plan,
-                    &self.scheduler,
-                    &self.outputs,
-                    &self.undos,
-                    &self.cleanup_errors,
-                );
-                let leftovers = check.await;
-                self.leftovers = leftovers.clone();
-                self.record(RunEvent::LeftoversChecked { leftovers }).await;
+                let claims = self.notes.claims(self.setup.plan, &self.scheduler, &self.outputs);
+                let workshop = self.workshop(self.base.clone());
+                let (plan, messages) = (self.setup.plan.clone(), self.messages.clone());
+                tokio::spawn(async move {
+                    let left = leftovers(&workshop, &plan, claims).await;
+                    let _gone = messages.send(Message::Checked(left));
+                });
             }
             Command::Finish(verdict) => {
                 self.verdict = Some(verdict);
@@ -334,30 +313,18 @@ impl Run<'_> {
                 let _gone = go.send(started);
             }
             Message::Finished { step, attempt, outcome, took_ms } => {
-                self.note_failure(step, &outcome);
                 self.record(RunEvent::StepFinished { step, attempt, outcome, took_ms }).await;
             }
+            Message::Settled { step, attempt, outcome } => {
+                self.record(RunEvent::StepSettled { step, attempt, outcome }).await;
+            }
             Message::Undone { step, result, took_ms } => {
-                self.undos.push(UndoResult { step, result: result.clone() });
                 self.record(RunEvent::UndoFinished { step, result, took_ms }).await;
             }
-        }
-    }
-
-    /// Keeps what the prompt and the leftovers check have to say of a failure.
-    fn note_failure(&mut self, id: StepId, outcome: &Outcome) {
-        let (Outcome::Failed { error, .. } | Outcome::Unknown { error }) = outcome else { return };
-        let step = self.setup.plan.step(id);
-        match step.phase {
-            Phase::Precheck => {
-                let scope = self.scope(id);
-                let hint = step.hint.as_ref().and_then(|hint| render(hint, &scope).ok());
-                let hint = hint.and_then(|hint| hint.as_str().map(str::to_owned));
-                self.precheck_errors.retain(|failed| failed.step != step.id);
-                self.precheck_errors.push(FailedCheck { step: step.id.clone(), error: error.clone(), hint });
+            Message::Checked(leftovers) => {
+                self.leftovers = leftovers.clone();
+                self.record(RunEvent::LeftoversChecked { leftovers }).await;
             }
-            Phase::Cleanup => self.cleanup_errors.push((id, error.clone())),
-            Phase::Prepare | Phase::Monitor | Phase::OnFailure => {}
         }
     }
 
@@ -405,16 +372,19 @@ impl Run<'_> {
             stop: self.stop.signal(),
             kill: self.kill.signal(),
             locks: self.locks.clone(),
+            faults: self.setup.faults.clone(),
         };
         tokio::spawn(job.run());
     }
 
-    fn workshop(&self) -> Workshop {
+    /// What looks at, or takes back, what steps did.
+    fn workshop(&self, scope: Scope) -> Workshop {
         Workshop {
             services: self.setup.services.clone(),
-            scope: Arc::new(self.base.clone()),
+            scope: Arc::new(scope),
             progress: self.sink.clone(),
-            kill: Cancel::never(),
+            locks: self.locks.clone(),
+            faults: self.setup.faults.clone(),
         }
     }
 }

@@ -3,15 +3,23 @@
 mod attempt;
 pub(crate) use attempt::expectation;
 mod execute;
+mod faults;
 mod info;
 mod locks;
+mod notes;
 mod outputs;
 mod outside;
+mod setup;
 mod signal;
+mod survey;
 mod undo;
 
-pub use execute::{Asker, FailedCheck, RunEnd, Setup, execute};
+pub use execute::execute;
+pub use faults::Faults;
 pub use info::run_info;
 pub use outside::LocalOutside;
+
+pub use setup::{Asker, DeadRun, FailedCheck, RunEnd, Setup};
+pub use survey::{Survey, survey};
 
 pub mod process;

@@ -45,7 +45,8 @@ impl Outputs {
                     self.touched.entry(*step).or_default().push(touched);
                 }
             }
-            RunEvent::StepFinished { step, outcome, .. } => {
+            RunEvent::StepFinished { step, attempt, outcome, .. }
+            | RunEvent::StepSettled { step, attempt, outcome: Some(outcome) } => {
                 let (status, out) = match outcome {
                     Outcome::Done { out, .. } => ("ok", Some(out)),
                     Outcome::Failed { out, .. } => ("failed", out.as_ref()),
@@ -55,7 +56,10 @@ impl Outputs {
                 if status == "ok" {
                     self.outs[step.0] = out.cloned();
                 }
-                if let Some(last) = self.touched.get_mut(step).and_then(|attempts| attempts.last_mut()) {
+                // A step that only reads, or failed before it had an intent, has none of this attempt.
+                if let Some(last) = self.touched.get_mut(step).and_then(|attempts| attempts.last_mut())
+                    && last.attempt == *attempt
+                {
                     last.output = out.cloned();
                 }
             }

@@ -1,20 +1,26 @@
-//! Taking back what a step did, and looking for what is left.
+//! Taking back what a step did, finding out what became of it, and looking for what is left.
 
-use super::outputs::{Outputs, Touched};
+use super::{
+    attempt::expectation,
+    faults::Faults,
+    locks,
+    notes::{Claim, Claims},
+    outputs::Touched,
+};
 use crate::{
     error::{ErrorClass, StepError},
-    event::{Intent, Leftovers, ProgressSink, StepId, UndoMethod},
+    event::{Intent, Leftovers, Outcome, ProgressSink, UndoMethod},
     expr::Scope,
     host::{Cancel, CancelSource},
     plan::{Plan, PlannedStep},
-    schedule::{Scheduler, StepState, UndoState},
-    step::{Context, DynStep, Leftover, Presence, Services, Undone},
+    step::{Context, DynStep, Leftover, Presence, Services, Settled, Undone},
 };
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
 
 /// How long the undo of one step may take, tries and all; its own budget, whatever the run used up.
 const BUDGET: Duration = Duration::from_secs(120);
-/// How long one look for leftovers may take.
+/// How long one look for leftovers, or at an attempt in doubt, may take.
 const LOOK: Duration = Duration::from_secs(30);
 /// How often an undo is tried when a database is busy or a host away.
 const TRIES: u32 = 5;
@@ -25,16 +31,27 @@ pub(super) struct Workshop {
     pub(super) services: Arc<Services>,
     pub(super) scope: Arc<Scope>,
     pub(super) progress: ProgressSink,
-    /// Raised when even the undo has to stop.
-    pub(super) kill: Cancel,
+    pub(super) locks: PathBuf,
+    pub(super) faults: Faults,
 }
 
 impl Workshop {
     /// Takes back all attempts of a step, the latest first.
     pub(super) async fn undo(&self, step: &PlannedStep, touched: &[Touched]) -> Result<Undone, StepError> {
+        let never = Cancel::never();
+        let _held = match &step.lock {
+            Some(name) => {
+                Some(locks::acquire(&self.locks, name, &self.services.run.id, &never, |_| {}).await?)
+            }
+            None => None,
+        };
+        if let Some(error) = self.faults.undo_fails(&step.id) {
+            return Err(error);
+        }
         let mut result = Ok(Undone::NothingToDo);
         for attempt in touched {
             let (source, cancel) = CancelSource::new();
+            self.faults.point(|| format!("before-undo:{}", step.id));
             let undone = tokio::select! {
                 undone = self.persist(step, attempt, &cancel) => undone,
                 () = tokio::time::sleep(BUDGET) => {
@@ -42,11 +59,8 @@ impl Workshop {
                     let message = format!("the undo of `{}` did not finish within {} s", step.id, BUDGET.as_secs());
                     Err(StepError::new(ErrorClass::Timeout, message))
                 }
-                () = self.kill.cancelled() => {
-                    source.cancel();
-                    Err(StepError::new(ErrorClass::Cancelled, format!("the undo of `{}` was cut short", step.id)))
-                }
             };
+            self.faults.point(|| format!("after-undo:{}", step.id));
             // What is left, or went wrong, of any attempt outweighs what another one removed.
             result = match (result, undone) {
                 (Err(error), _) | (Ok(_), Err(error)) => Err(error),
@@ -73,6 +87,12 @@ impl Workshop {
                     tokio::time::sleep(pause).await;
                     pause *= 3;
                     tries += 1;
+                }
+                Ok(first) if self.faults.repeats(&step.id) => {
+                    return self.once(step, attempt, cancel).await.map(|again| match again {
+                        Undone::NothingToDo => first,
+                        other => other,
+                    });
                 }
                 result => return result,
             }
@@ -125,99 +145,155 @@ impl Workshop {
         })
     }
 
+    /// What became of an attempt whose outcome is unknown; nothing if its effect never happened.
+    pub(super) async fn settle(
+        &self,
+        step: &PlannedStep,
+        attempt: Option<&Touched>,
+        stop: &Cancel,
+    ) -> Option<Outcome> {
+        let unknown = |error: StepError| {
+            let mut error = error.unknown_outcome();
+            error.message =
+                format!("it is not known whether the effect of `{}` happened: {}", step.id, error.message);
+            Some(Outcome::Unknown { error })
+        };
+        let stopped = || StepError::new(ErrorClass::Cancelled, "the run stopped before it was found out");
+        // Without an intent nothing was begun.
+        let attempt = attempt?;
+        let mut pause = Duration::from_millis(200);
+        for tries in 1.. {
+            let looked = tokio::select! {
+                looked = self.find_out(step, attempt) => looked,
+                () = stop.cancelled() => return unknown(stopped()),
+            };
+            match looked {
+                Ok(Settled::NotHappened) => return None,
+                Ok(Settled::Unclear(why)) => return unknown(StepError::new(ErrorClass::Cancelled, why)),
+                Ok(Settled::Happened(out)) => {
+                    let unmet =
+                        step.expect.as_ref().and_then(|expect| expectation(expect, &out, &self.scope).err());
+                    return Some(match (unmet, self.kind(&step.body.kind)) {
+                        (Some(error), _) => Outcome::Failed { error, out: Some(out) },
+                        (None, kind) => {
+                            let summary = kind.map(|kind| kind.summary(&out)).unwrap_or_default();
+                            Outcome::Done { out, summary }
+                        }
+                    });
+                }
+                Err(error) if tries < TRIES && may_pass(error.class) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause *= 3,
+                        () = stop.cancelled() => return unknown(stopped()),
+                    }
+                }
+                Err(error) => return unknown(error),
+            }
+        }
+        None
+    }
+
+    async fn find_out(
+        &self,
+        step: &PlannedStep,
+        attempt: &Touched,
+    ) -> Result<Settled<serde_json::Value>, StepError> {
+        let Intent { params, intent, on, .. } = &attempt.intent;
+        within_a_look(async |cancel| {
+            let kind = self.kind(&step.body.kind)?;
+            let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
+            kind.settle(&cx, params, intent).await
+        })
+        .await
+    }
+
     /// Looks for what a step made.
-    async fn look(&self, step: &PlannedStep, attempt: &Touched) -> Presence {
+    pub(super) async fn look(&self, step: &PlannedStep, attempt: &Touched) -> Presence {
         let Intent { params, intent, on, undo } = &attempt.intent;
         if *undo != UndoMethod::Derived {
             return Presence::Gone;
         }
-        let (source, cancel) = CancelSource::new();
-        let looking = async {
+        let found = within_a_look(async |cancel| {
             let kind = self.kind(&step.body.kind)?;
-            let cx = self.context(step, attempt.attempt, on.as_deref(), &cancel).await?;
+            let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
             kind.presence(&cx, params, intent, attempt.output.as_ref()).await
-        };
-        let found = tokio::time::timeout(LOOK, looking).await;
-        source.cancel();
-        match found {
-            Ok(Ok(presence)) => presence,
-            Ok(Err(error)) => Presence::Unknown(error.message),
-            Err(_) => Presence::Unknown(format!("no answer within {} s", LOOK.as_secs())),
-        }
+        });
+        found.await.unwrap_or_else(|error| Presence::Unknown(error.message))
     }
+
+    /// What is left of an effect.
+    async fn left(&self, step: &PlannedStep, claim: &Claim) -> Option<Leftover> {
+        match &claim.undo {
+            Some(Ok(Undone::Left(left))) => return Some(left.clone()),
+            Some(Err(error)) => {
+                return Some(Leftover {
+                    what: format!("what `{}` did: {}", step.id, step.description.title),
+                    why: error.message.clone(),
+                    remove_with: error.hint.clone().unwrap_or_default(),
+                });
+            }
+            Some(Ok(Undone::Removed | Undone::NothingToDo)) | None => {}
+        }
+        let mut found = None;
+        for attempt in &claim.attempts {
+            match self.look(step, attempt).await {
+                Presence::Gone => {}
+                Presence::Present(left) => found = Some(left),
+                Presence::Unknown(why) => {
+                    found = Some(Leftover {
+                        what: format!("perhaps what `{}` did: {}", step.id, step.description.title),
+                        why,
+                        remove_with: String::new(),
+                    });
+                }
+            }
+        }
+        found
+    }
+}
+
+async fn within_a_look<T>(look: impl AsyncFnOnce(&Cancel) -> Result<T, StepError>) -> Result<T, StepError> {
+    let (source, cancel) = CancelSource::new();
+    let found = tokio::time::timeout(LOOK, look(&cancel)).await;
+    source.cancel();
+    found.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", LOOK.as_secs());
+        Err(StepError::new(ErrorClass::Timeout, message))
+    })
 }
 
 fn may_pass(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Busy | ErrorClass::Unreachable | ErrorClass::Timeout)
 }
 
-/// How the undo of a step went, as the leftovers check must know it.
-#[derive(Clone, Debug)]
-pub(super) struct UndoResult {
-    pub(super) step: StepId,
-    pub(super) result: Result<Undone, StepError>,
-}
-
 /// Looks for everything that the run made.
-pub(super) async fn check_leftovers(
-    workshop: &Workshop,
-    plan: &Plan,
-    scheduler: &Scheduler,
-    outputs: &Outputs,
-    undos: &[UndoResult],
-    cleanup_errors: &[(StepId, StepError)],
-) -> Leftovers {
-    let mut leftovers = Leftovers::default();
-    for id in outputs.all_touched() {
-        let step = plan.step(id);
-        if !step.is_undone() {
-            continue;
-        }
-        leftovers.created += 1;
-        if scheduler.undo(id) == UndoState::Kept {
+pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) -> Leftovers {
+    let mut leftovers = Leftovers { created: claims.effects.len(), ..Leftovers::default() };
+    // All at once: one host that does not answer must not hold up the look at all others.
+    let mut looks = JoinSet::new();
+    for (place, claim) in claims.effects.into_iter().enumerate() {
+        if claim.kept {
             leftovers.kept += 1;
             continue;
         }
-        let undo = undos.iter().rev().find(|undo| undo.step == id).map(|undo| &undo.result);
-        let left = match undo {
-            Some(Ok(Undone::Left(left))) => Some(left.clone()),
-            Some(Err(error)) => Some(Leftover {
-                what: format!("what `{}` did: {}", step.id, step.description.title),
-                why: error.message.clone(),
-                remove_with: error.hint.clone().unwrap_or_default(),
-            }),
-            _ => {
-                let mut found = None;
-                for attempt in outputs.touched(id) {
-                    match workshop.look(step, &attempt).await {
-                        Presence::Gone => {}
-                        Presence::Present(left) => found = Some(left),
-                        Presence::Unknown(why) => {
-                            found = Some(Leftover {
-                                what: format!("perhaps what `{}` did: {}", step.id, step.description.title),
-                                why,
-                                remove_with: String::new(),
-                            });
-                        }
-                    }
-                }
-                found
-            }
-        };
+        let (workshop, step) = (workshop.clone(), plan.step(claim.step).clone());
+        looks.spawn(async move { (place, workshop.left(&step, &claim).await) });
+    }
+    let mut found = looks.join_all().await;
+    found.sort_by_key(|(place, _)| *place);
+    for (_, left) in found {
         match left {
             None => leftovers.removed += 1,
             Some(left) => leftovers.left.push(left),
         }
     }
-    for (id, error) in cleanup_errors {
-        let step = plan.step(*id);
-        if !step.continue_on_error && scheduler.step(*id) == StepState::Failed {
-            leftovers.left.push(Leftover {
-                what: format!("what the cleanup step `{}` removes: {}", step.id, step.description.title),
-                why: error.message.clone(),
-                remove_with: error.hint.clone().unwrap_or_default(),
-            });
-        }
+    for (id, error) in claims.cleanups {
+        let step = plan.step(id);
+        leftovers.left.push(Leftover {
+            what: format!("what the cleanup step `{}` removes: {}", step.id, step.description.title),
+            why: error.message.clone(),
+            remove_with: error.hint.unwrap_or_default(),
+        });
     }
     leftovers
 }

@@ -2,6 +2,7 @@
 
 mod bind;
 mod build;
+mod difference;
 #[cfg(feature = "local")]
 mod probe;
 mod render;
@@ -9,6 +10,7 @@ pub mod text;
 
 pub use bind::{bind_params, convert};
 pub use build::{Inputs, build};
+pub use difference::difference;
 #[cfg(feature = "local")]
 pub use probe::probe_plan;
 pub use render::{render, render_body, scope_of};

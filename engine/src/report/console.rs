@@ -3,7 +3,7 @@
 
 use super::{Style, Tone, clock, escape, pad, summary::StepSummary, summary::Summary, width};
 use crate::{
-    event::{Decision, Outcome, Progress, Record, RunEvent, StepId},
+    event::{Decision, Outcome, Progress, Purpose, Record, RunEvent, StepId},
     quantity::{Bytes, Millis},
     step::Undone,
 };
@@ -158,6 +158,24 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
         RunEvent::Interrupted { signal } => Line::new("signal", signal_name(*signal))
             .tone(Tone::Warn)
             .text("stopping; what was done is undone"),
+        RunEvent::StepSettled { step, outcome, .. } => match outcome {
+            Some(Outcome::Done { summary: words, .. }) => {
+                line("ok", step).tone(Tone::Good).text("its effect has happened").text(words)
+            }
+            Some(Outcome::Failed { error, .. }) => line("FAIL", step).tone(Tone::Bad).text(&error.message),
+            Some(Outcome::Unknown { error }) => line("unknown", step).tone(Tone::Bad).text(&error.message),
+            None => line("settled", step).text("its effect has not happened"),
+        },
+        RunEvent::RunTakenOver { purpose } => Line::new("run", escape(&summary.playbook))
+            .tone(Tone::Strong)
+            .text(&summary.run)
+            .text(match purpose {
+                Purpose::Resume => "goes on where it died",
+                Purpose::Undo => "had died; what it did is undone",
+            }),
+        RunEvent::RunAborted { signal } => Line::new("signal", signal_name(*signal))
+            .tone(Tone::Bad)
+            .text("given up; what was not undone yet is left for: shakedown recover"),
         RunEvent::StepKept { step } => line("keep", step).tone(Tone::Warn).text(&title(step)),
         RunEvent::UndoStarted { step } => line("undo", step)
             .text(known(step).and_then(|step| step.undo.as_ref()?.how.as_deref()).unwrap_or_default()),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{ErrorClass, StepError},
-    event::{Decision, Outcome, Phase, Record, RunEvent, SkipReason, StepId, Verdict},
+    event::{Decision, Outcome, Phase, Purpose, Record, RunEvent, SkipReason, StepId, Verdict},
     plan::{Plan, PlannedStep},
     step::Undone,
 };
@@ -58,6 +58,7 @@ impl Summary {
             places,
             outputs: Map::new(),
             started_ms: 0,
+            given_up: false,
             stopped_by: None,
         };
         summary.count();
@@ -129,6 +130,15 @@ impl Summary {
             RunEvent::Interrupted { signal } => {
                 self.signal.get_or_insert(*signal);
             }
+            RunEvent::StepSettled { step, attempt, outcome: Some(outcome) } => {
+                self.finish_step(*step, *attempt, outcome, 0);
+            }
+            RunEvent::StepSettled { step, attempt, outcome: None } => self.never_happened(*step, *attempt),
+            RunEvent::RunTakenOver { purpose } => self.taken_over(*purpose),
+            RunEvent::RunAborted { .. } => {
+                self.ending = Some(Ending::Aborted);
+                self.exit_code = Some(4);
+            }
             RunEvent::StepKept { step } => self.set_undo(*step, UndoStatus::Kept),
             RunEvent::UndoStarted { step } => self.set_undo(*step, UndoStatus::Running),
             RunEvent::UndoFinished { step, result, took_ms } => self.finish_undo(*step, result, *took_ms),
@@ -185,6 +195,36 @@ impl Summary {
         (step.out, step.out_cut) = kept.map_or((None, false), |(out, cut)| (Some(out), cut));
     }
 
+    /// An attempt in doubt turned out not to have changed anything.
+    fn never_happened(&mut self, id: StepId, attempt: u32) {
+        let plan = self.plan.clone();
+        let Some(planned) = plan.steps.get(id.0) else { return };
+        let Some(step) = self.step_mut(id) else { return };
+        step.status = match &step.error {
+            // It died with the run: it begins anew.
+            None => StepStatus::Pending,
+            Some(error) if is_tried_again(planned, attempt, error) => StepStatus::Retrying,
+            Some(_) => StepStatus::Failed,
+        };
+    }
+
+    /// The owner died. What ran is looked into, or is given up.
+    fn taken_over(&mut self, purpose: Purpose) {
+        (self.ending, self.exit_code) = (None, None);
+        if purpose == Purpose::Resume {
+            return;
+        }
+        self.given_up = true;
+        for i in 0..self.places.len() {
+            let Some(step) = self.step_mut(StepId(i)).filter(|step| step.status == StepStatus::Running)
+            else {
+                continue;
+            };
+            step.status = if step.effect { StepStatus::Unknown } else { StepStatus::Stopped };
+            step.why = Some("the run died while it ran".into());
+        }
+    }
+
     fn forget_prechecks(&mut self) {
         let plan = self.plan.clone();
         for (i, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.phase == Phase::Precheck) {
@@ -229,12 +269,14 @@ impl Summary {
                 self.signal = Some(signal);
                 Ending::Interrupted
             }
+            Verdict::Recovered => Ending::Recovered,
         });
         for i in 0..self.places.len() {
             let status = self.step(StepId(i)).map(|(_, step)| step.status);
             let (status, why) = match status {
                 // The run stopped before the next attempt.
                 Some(StepStatus::Retrying) => (StepStatus::Failed, None),
+                Some(StepStatus::Running) => (StepStatus::Stopped, Some("the run died while it ran".into())),
                 Some(StepStatus::Pending) => self.why_not_run(i),
                 _ => continue,
             };
@@ -279,6 +321,7 @@ impl Summary {
         match (self.signal, self.stopped_by) {
             (Some(_), _) => "the run was interrupted".into(),
             (None, Some(stopper)) => format!("the run stopped when `{}` failed", self.plan.steps[stopper].id),
+            (None, None) if self.given_up => "the run died before".into(),
             (None, None) => "the run ended before".into(),
         }
     }

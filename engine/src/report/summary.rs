@@ -69,6 +69,9 @@ pub struct Summary {
     pub(super) outputs: Map<String, Value>,
     #[serde(skip)]
     pub(super) started_ms: u64,
+    /// Whether its owner died and another process gave it up.
+    #[serde(skip)]
+    pub(super) given_up: bool,
     /// The step whose failure stopped the run.
     #[serde(skip)]
     pub(super) stopped_by: Option<usize>,
@@ -88,6 +91,10 @@ pub enum Ending {
     Errored,
     /// A signal ended it.
     Interrupted,
+    /// It died, and a recovery undid it.
+    Recovered,
+    /// A third signal gave it up before its undo was over.
+    Aborted,
 }
 
 /// Steps, counted by what became of them.
@@ -275,7 +282,8 @@ pub fn exit_code(verdict: Verdict, leftovers: &Leftovers) -> u8 {
         return 4;
     }
     match verdict {
-        Verdict::Passed => 0,
+        // Nothing is left of a run that died: the recovery has done all that it was asked to.
+        Verdict::Passed | Verdict::Recovered => 0,
         Verdict::Refused => 1,
         Verdict::Failed => 2,
         Verdict::Errored => 5,
@@ -293,6 +301,8 @@ impl Ending {
             Self::Failed => "FAILED",
             Self::Errored => "ERRORED",
             Self::Interrupted => "INTERRUPTED",
+            Self::Recovered => "RECOVERED",
+            Self::Aborted => "ABORTED",
         }
     }
 }

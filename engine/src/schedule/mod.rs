@@ -6,6 +6,8 @@ mod next;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_resume;
 
 pub use delay::{delay_before, longest_delay};
 pub use state::{IllegalTransition, StepState, UndoState};
@@ -15,6 +17,7 @@ use crate::{
     event::{Decision, Leftovers, Phase, StepId, Verdict},
     plan::Plan,
     playbook::{Keep, RetryPolicy},
+    step::Recovery,
 };
 
 /// What the scheduler must know of a step.
@@ -36,6 +39,8 @@ pub struct Node {
     pub continue_on_error: bool,
     /// Whether it mostly waits.
     pub waits: bool,
+    /// What may be done when its outcome is unknown.
+    pub recovery: Recovery,
 }
 
 /// How much may go on at once.
@@ -60,6 +65,13 @@ pub enum Command {
         attempt: u32,
         /// How long to wait before, in milliseconds.
         delay_ms: u64,
+    },
+    /// Find out whether the effect of an attempt happened whose outcome is unknown.
+    Settle {
+        /// Which step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
     },
     /// Ask what to do about failed prechecks.
     AskPrecheck,
@@ -118,6 +130,8 @@ pub struct Scheduler {
     /// The first failure that decides the verdict.
     failure: Option<ErrorClass>,
     signal: Option<i32>,
+    /// A recovery undoes the run before its verdict was known.
+    given_up: bool,
     decision: Option<Decision>,
     leftovers: Option<Leftovers>,
     /// Commands given out whose event has not come back. Not part of the history.
@@ -143,6 +157,7 @@ impl Scheduler {
                 retry: step.retry.clone(),
                 continue_on_error: step.continue_on_error,
                 waits: step.description.waits,
+                recovery: step.description.recovery,
             })
             .collect();
         let seed = delay::hash(plan.run.id.as_bytes());
@@ -169,6 +184,7 @@ impl Scheduler {
             steps,
             failure: None,
             signal: None,
+            given_up: false,
             decision: None,
             leftovers: None,
             phase_issued: false,
@@ -188,6 +204,30 @@ impl Scheduler {
     #[must_use]
     pub fn undo(&self, step: StepId) -> UndoState {
         self.steps[step.0].undo
+    }
+
+    /// Whether nothing but undo, cleanup and the closing checks is ahead.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        match self.stage {
+            Stage::New | Stage::Asking => false,
+            Stage::In(phase) | Stage::Between(Next::Phase(phase)) => phase == Phase::Cleanup,
+            Stage::Between(Next::Undo | Next::Check)
+            | Stage::Undoing
+            | Stage::Checking
+            | Stage::Checked
+            | Stage::Over => true,
+        }
+    }
+
+    /// Whether cleanup has to run and has not ended.
+    #[must_use]
+    pub fn owes_cleanup(&self) -> bool {
+        let ended = matches!(
+            self.stage,
+            Stage::Between(Next::Check) | Stage::Checking | Stage::Checked | Stage::Over
+        );
+        self.has(Phase::Cleanup) && self.has_begun() && !ended
     }
 
     /// Whether the run is over.
@@ -210,9 +250,12 @@ impl Scheduler {
     /// Whether nothing new may start in this phase.
     fn stops_in(&self, phase: Phase) -> bool {
         match phase {
-            Phase::Precheck => self.signal.is_some(),
-            Phase::Prepare | Phase::Monitor => self.signal.is_some() || self.failure.is_some(),
-            Phase::OnFailure | Phase::Cleanup => false,
+            Phase::Precheck => self.signal.is_some() || self.given_up,
+            Phase::Prepare | Phase::Monitor => {
+                self.signal.is_some() || self.failure.is_some() || self.given_up
+            }
+            Phase::OnFailure => self.given_up,
+            Phase::Cleanup => false,
         }
     }
 
@@ -224,18 +267,20 @@ impl Scheduler {
             (None, _) if self.decision == Some(Decision::Quit) => Verdict::Refused,
             (None, Some(class)) if class.blames_the_system_under_test() => Verdict::Failed,
             (None, Some(_)) => Verdict::Errored,
+            (None, None) if self.given_up => Verdict::Recovered,
             (None, None) => Verdict::Passed,
         }
     }
 
     /// Whether an effect stays at the end, as its `keep` says.
     fn keeps(&self, step: usize) -> bool {
-        let passed = self.verdict() == Verdict::Passed;
+        let verdict = self.verdict();
         match self.nodes[step].keep {
             Keep::Never => false,
             Keep::Always => true,
-            Keep::OnSuccess => passed,
-            Keep::OnFailure => !passed,
+            Keep::OnSuccess => verdict == Verdict::Passed,
+            // A recovery is asked to leave nothing; nobody saw a failure that is worth a look.
+            Keep::OnFailure => !matches!(verdict, Verdict::Passed | Verdict::Recovered),
         }
     }
 }

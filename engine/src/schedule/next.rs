@@ -41,6 +41,15 @@ impl Scheduler {
     }
 
     fn start_steps(&mut self, phase: Phase, commands: &mut Vec<Command>) {
+        // Also while the run stops: the executor then says at once that nobody knows.
+        for step in 0..self.nodes.len() {
+            if let StepState::InDoubt { attempt } = self.steps[step].state
+                && self.nodes[step].phase == phase
+                && !std::mem::replace(&mut self.steps[step].issued, true)
+            {
+                commands.push(Command::Settle { step: StepId(step), attempt });
+            }
+        }
         if self.stops_in(phase) {
             return;
         }
@@ -57,6 +66,7 @@ impl Scheduler {
             }
             let (attempt, delay_ms) = match self.steps[step].state {
                 StepState::Pending if self.is_ready(step) => (1, 0),
+                StepState::Lost { attempt } => (attempt, 0),
                 StepState::Retrying { attempt } => {
                     (attempt, delay_before(&node.retry, self.seed, StepId(step), attempt - 1))
                 }

@@ -3,8 +3,8 @@
 use super::{Next, Scheduler, Stage};
 use crate::{
     error::ErrorClass,
-    event::{Decision, Outcome, Phase, RunEvent, StepId},
-    step::Undone,
+    event::{Decision, Outcome, Phase, Purpose, RunEvent, StepId},
+    step::{Recovery, Undone},
 };
 
 /// Where a step stands.
@@ -23,11 +23,21 @@ pub enum StepState {
         /// The attempt to come.
         attempt: u32,
     },
+    /// It ran when the owner of the run died, and running it again is harmless.
+    Lost {
+        /// The attempt to come.
+        attempt: u32,
+    },
+    /// It is not known whether the effect of this attempt happened; its step type is asked.
+    InDoubt {
+        /// The attempt in doubt.
+        attempt: u32,
+    },
     /// It succeeded.
     Done,
     /// It failed for good.
     Failed,
-    /// It is not known whether its effect happened.
+    /// It is not known whether its effect happened, and nobody can tell.
     Unknown,
     /// It was passed over.
     Skipped,
@@ -67,6 +77,10 @@ pub(super) struct StepRecord {
     pub(super) blocked: bool,
     /// Given out, and its event has not come back.
     pub(super) issued: bool,
+    /// Attempts that died with the owner of the run: they do not count as tries.
+    pub(super) lost: u32,
+    /// With what an attempt in doubt ended; nothing if it died with the owner of the run.
+    pub(super) doubt: Option<ErrorClass>,
 }
 
 /// An event that does not fit the state.
@@ -99,7 +113,9 @@ impl Scheduler {
                 let attempt = *attempt;
                 self.require(phase, *step, event, |state| match state {
                     StepState::Pending => attempt == 1,
-                    StepState::Retrying { attempt: next } => attempt == next,
+                    StepState::Retrying { attempt: next } | StepState::Lost { attempt: next } => {
+                        attempt == next
+                    }
                     _ => false,
                 })?;
                 let record = &mut self.steps[step.0];
@@ -112,15 +128,25 @@ impl Scheduler {
                 self.require(phase, *step, event, |state| state == StepState::Running { attempt })?;
                 self.outcome(*step, attempt, outcome);
             }
+            (Stage::In(phase), RunEvent::StepSettled { step, attempt, outcome }) => {
+                let attempt = *attempt;
+                self.require(phase, *step, event, |state| state == StepState::InDoubt { attempt })?;
+                self.settled(*step, attempt, outcome.as_ref());
+            }
             (Stage::In(Phase::Precheck) | Stage::Asking, RunEvent::PrecheckDecided { decision }) => {
                 if !self.phase_is_over(Phase::Precheck) {
                     return Err(self.illegal(event, "prechecks still run"));
                 }
                 self.decide(*decision);
             }
-            (Stage::New | Stage::Over, RunEvent::Interrupted { .. }) => {
+            (
+                Stage::New | Stage::Over,
+                RunEvent::Interrupted { .. } | RunEvent::RunAborted { .. } | RunEvent::RunTakenOver { .. },
+            ) => {
                 return Err(self.illegal(event, "the run is not under way"));
             }
+            (_, RunEvent::RunAborted { .. }) => {}
+            (_, RunEvent::RunTakenOver { purpose }) => self.take_over(*purpose),
             (_, RunEvent::Interrupted { signal }) => {
                 self.signal.get_or_insert(*signal);
                 if self.stage == Stage::Asking {
@@ -207,20 +233,96 @@ impl Scheduler {
     }
 
     fn outcome(&mut self, step: StepId, attempt: u32, outcome: &Outcome) {
-        let node = &self.nodes[step.0];
-        let (state, class) = match outcome {
-            Outcome::Done { .. } => (StepState::Done, None),
-            Outcome::Unknown { error } => (StepState::Unknown, Some(error.class)),
-            Outcome::Failed { error, .. } => {
-                let worth_it = node.retry.on.is_empty() || node.retry.on.contains(&error.class);
-                let again = attempt < node.retry.attempts && worth_it && error.class != ErrorClass::Cancelled;
-                if again && !self.stops_in(node.phase) {
-                    (StepState::Retrying { attempt: attempt + 1 }, None)
+        match outcome {
+            Outcome::Done { .. } => self.end(step, StepState::Done, None),
+            Outcome::Failed { error, .. } => self.failed(step, attempt, error.class),
+            Outcome::Unknown { error } => {
+                let node = &self.nodes[step.0];
+                // While the run stops it makes no difference: the undo must cope with both.
+                if node.recovery == Recovery::Probe && !self.stops_in(node.phase) {
+                    self.steps[step.0].doubt = Some(error.class);
+                    self.finish(step, StepState::InDoubt { attempt });
                 } else {
-                    (StepState::Failed, Some(error.class))
+                    self.end(step, StepState::Unknown, Some(error.class));
                 }
             }
-        };
+        }
+    }
+
+    fn failed(&mut self, step: StepId, attempt: u32, class: ErrorClass) {
+        let (node, lost) = (&self.nodes[step.0], self.steps[step.0].lost);
+        let worth_it = node.retry.on.is_empty() || node.retry.on.contains(&class);
+        let again = attempt - lost < node.retry.attempts && worth_it && class != ErrorClass::Cancelled;
+        if again && !self.stops_in(node.phase) {
+            self.end(step, StepState::Retrying { attempt: attempt + 1 }, None);
+        } else {
+            self.end(step, StepState::Failed, Some(class));
+        }
+    }
+
+    /// What is known of an attempt that was in doubt.
+    fn settled(&mut self, step: StepId, attempt: u32, outcome: Option<&Outcome>) {
+        let doubt = self.steps[step.0].doubt.take();
+        match (outcome, doubt) {
+            (Some(Outcome::Unknown { error }), _) => self.end(step, StepState::Unknown, Some(error.class)),
+            (Some(outcome), _) => self.outcome(step, attempt, outcome),
+            // It never happened: the policy decides about another try, as after any failure.
+            (None, Some(class)) => self.failed(step, attempt, class),
+            (None, None) => {
+                self.steps[step.0].lost += 1;
+                self.finish(step, StepState::Lost { attempt: attempt + 1 });
+            }
+        }
+    }
+
+    /// The owner of the run died. What was under way is in doubt.
+    fn take_over(&mut self, purpose: Purpose) {
+        let giving_up = purpose == Purpose::Undo && !self.is_ending();
+        for step in 0..self.nodes.len() {
+            self.steps[step].issued = false;
+            let (node, id) = (&self.nodes[step], StepId(step));
+            match self.steps[step].state {
+                // Its undo copes with both.
+                StepState::Running { .. } | StepState::InDoubt { .. } if giving_up => {
+                    self.finish(id, StepState::Unknown);
+                }
+                // The same attempt again: nothing of it can be left.
+                StepState::Running { attempt } if !node.effect => {
+                    self.finish(id, StepState::Lost { attempt });
+                }
+                // What clears away can always be told to clear away again.
+                StepState::Running { attempt }
+                    if node.recovery == Recovery::Rerun || node.phase == Phase::Cleanup =>
+                {
+                    self.steps[step].lost += 1;
+                    self.finish(id, StepState::Lost { attempt: attempt + 1 });
+                }
+                StepState::Running { attempt } if node.recovery == Recovery::Probe => {
+                    self.finish(id, StepState::InDoubt { attempt });
+                }
+                StepState::Running { .. } => {
+                    self.end(id, StepState::Unknown, Some(ErrorClass::Cancelled));
+                }
+                _ => {}
+            }
+        }
+        self.phase_issued = false;
+        self.asked = false;
+        self.stop_issued = false;
+        self.undo_given_out.fill(false);
+        if giving_up {
+            self.given_up = true;
+            if self.stage == Stage::Asking {
+                self.stage = Stage::In(Phase::Precheck);
+            }
+            if let Stage::Between(Next::Phase(_)) = self.stage {
+                self.stage = self.after_stop();
+            }
+        }
+    }
+
+    /// A step has come to rest, or waits for its next try; `class` says with what it failed.
+    fn end(&mut self, step: StepId, state: StepState, class: Option<ErrorClass>) {
         self.finish(step, state);
         if matches!(state, StepState::Failed | StepState::Unknown) {
             self.block_dependents(step);
@@ -258,7 +360,7 @@ impl Scheduler {
             let before = self.stage;
             self.stage = match self.stage {
                 Stage::In(Phase::Precheck) if self.phase_is_over(Phase::Precheck) => {
-                    if self.signal.is_some() {
+                    if self.signal.is_some() || self.given_up {
                         self.after_stop()
                     } else if self.prechecks_failed() {
                         Stage::Asking
@@ -288,7 +390,7 @@ impl Scheduler {
             Some(Phase::OnFailure) => return Stage::Between(Next::Undo),
             Some(Phase::Cleanup) => return Stage::Between(Next::Check),
         };
-        if self.signal.is_some() || self.failure.is_some() {
+        if self.signal.is_some() || self.failure.is_some() || self.given_up {
             return self.after_stop();
         }
         match ahead.iter().find(|phase| self.has(**phase)) {
@@ -297,9 +399,9 @@ impl Scheduler {
         }
     }
 
-    /// What follows a failure or a signal.
+    /// What follows a failure, a signal, or the death of the owner.
     fn after_stop(&self) -> Stage {
-        match self.has(Phase::OnFailure) && self.has_begun() {
+        match self.has(Phase::OnFailure) && self.has_begun() && !self.given_up {
             true => Stage::Between(Next::Phase(Phase::OnFailure)),
             false => Stage::Between(Next::Undo),
         }
@@ -312,12 +414,12 @@ impl Scheduler {
         }
     }
 
-    fn has(&self, phase: Phase) -> bool {
+    pub(super) fn has(&self, phase: Phase) -> bool {
         self.nodes.iter().any(|node| node.phase == phase)
     }
 
     /// Whether anything of prepare or monitor has started.
-    fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         self.nodes.iter().zip(&self.steps).any(|(node, record)| {
             matches!(node.phase, Phase::Prepare | Phase::Monitor)
                 && !matches!(record.state, StepState::Pending | StepState::Skipped)
@@ -338,7 +440,8 @@ impl Scheduler {
         (0..self.nodes.len()).filter(|step| self.nodes[*step].phase == phase).all(|step| {
             match self.steps[step].state {
                 StepState::Running { .. } => false,
-                StepState::Retrying { .. } => stops,
+                StepState::Retrying { .. } | StepState::Lost { .. } => stops,
+                StepState::InDoubt { .. } => false,
                 StepState::Pending => stops || self.steps[step].blocked,
                 state => state.is_over(),
             }

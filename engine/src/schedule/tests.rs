@@ -11,15 +11,19 @@ use serde_json::Value;
 
 /// How each attempt of a step ends in a simulated run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fate {
+pub(super) enum Fate {
     Done,
     Failed,
     FailedOnce,
     Unknown,
+    /// The connection breaks; a look shows that the effect has happened.
+    LostLink,
+    /// The same, but it has not happened.
+    LostBefore,
     Skipped,
 }
 
-fn node(phase: Phase, needs: &[usize]) -> Node {
+pub(super) fn node(phase: Phase, needs: &[usize]) -> Node {
     let effect = matches!(phase, Phase::Prepare | Phase::Monitor);
     Node {
         phase,
@@ -30,26 +34,44 @@ fn node(phase: Phase, needs: &[usize]) -> Node {
         retry: RetryPolicy::default(),
         continue_on_error: false,
         waits: false,
+        recovery: if effect { Recovery::Probe } else { Recovery::Rerun },
     }
 }
 
 /// Runs a scheduler to its end with the given fates; `pick` chooses which running thing ends next.
-struct Simulation {
-    scheduler: Scheduler,
+pub(super) struct Simulation {
+    pub(super) scheduler: Scheduler,
     fates: Vec<Fate>,
-    history: Vec<RunEvent>,
+    pub(super) history: Vec<RunEvent>,
     running: Vec<RunEvent>,
-    decision: Decision,
+    pub(super) decision: Decision,
+    /// How often each step was tried to the end.
+    tried: Vec<u32>,
+    /// For attempts that died with their owner: whether their effect had happened.
+    pub(super) happened: Vec<bool>,
 }
 
 impl Simulation {
-    fn new(nodes: Vec<Node>, fates: Vec<Fate>) -> Self {
+    pub(super) fn new(nodes: Vec<Node>, fates: Vec<Fate>) -> Self {
         let limits = Limits { working: 3, waiting: 8 };
+        let (tried, happened) = (vec![0; nodes.len()], vec![true; nodes.len()]);
         let scheduler = Scheduler::new(nodes, limits, 7);
-        Self { scheduler, fates, history: Vec::new(), running: Vec::new(), decision: Decision::Quit }
+        let (history, running) = (Vec::new(), Vec::new());
+        Self { scheduler, fates, history, running, decision: Decision::Quit, tried, happened }
     }
 
-    fn emit(&mut self, event: RunEvent) {
+    /// What another process finds in the journal.
+    pub(super) fn replay(mut self, history: &[RunEvent]) -> Self {
+        for event in history {
+            self.emit(event.clone());
+            if let RunEvent::StepFinished { step, .. } = event {
+                self.tried[step.0] += 1;
+            }
+        }
+        self
+    }
+
+    pub(super) fn emit(&mut self, event: RunEvent) {
         self.scheduler.apply(&event).unwrap_or_else(|error| panic!("{error}\nafter {:#?}", self.history));
         self.history.push(event);
     }
@@ -87,13 +109,27 @@ impl Simulation {
                 });
                 self.emit(RunEvent::StepStarted { step, attempt, intent });
                 let error = StepError::expectation("no");
+                let first = std::mem::replace(&mut self.tried[step.0], 1) == 0;
                 let outcome = match self.fates[step.0] {
                     Fate::Failed => Outcome::Failed { error, out: None },
-                    Fate::FailedOnce if attempt == 1 => Outcome::Failed { error, out: None },
+                    Fate::FailedOnce if first => Outcome::Failed { error, out: None },
                     Fate::Unknown => Outcome::Unknown { error },
+                    Fate::LostLink | Fate::LostBefore if effect && first => Outcome::Unknown { error },
                     _ => Outcome::Done { out: Value::Null, summary: String::new() },
                 };
                 self.running.push(RunEvent::StepFinished { step, attempt, outcome, took_ms: 1 });
+            }
+            Command::Settle { step, attempt } => {
+                let done = Outcome::Done { out: Value::Null, summary: String::new() };
+                let outcome = match self.fates[step.0] {
+                    Fate::Unknown => Some(Outcome::Unknown { error: StepError::expectation("no") }),
+                    Fate::LostLink => Some(done),
+                    // Where an effect fails there is none.
+                    Fate::LostBefore | Fate::Failed => None,
+                    Fate::FailedOnce if self.tried[step.0] == 0 => None,
+                    _ => self.happened[step.0].then_some(done),
+                };
+                self.running.push(RunEvent::StepSettled { step, attempt, outcome });
             }
             Command::AskPrecheck => self.emit(RunEvent::PrecheckDecided { decision: self.decision }),
             Command::StopRunning => {}
@@ -109,8 +145,12 @@ impl Simulation {
         }
     }
 
-    fn run(mut self, picks: &[usize], interrupt_at: Option<usize>) -> Self {
+    pub(super) fn run(mut self, picks: &[usize], interrupt_at: Option<usize>) -> Self {
         self.start();
+        self.go_on(picks, interrupt_at)
+    }
+
+    pub(super) fn go_on(mut self, picks: &[usize], interrupt_at: Option<usize>) -> Self {
         let mut turn = 0;
         loop {
             self.begin();
@@ -134,7 +174,7 @@ impl Simulation {
         self.history.iter().position(found)
     }
 
-    fn started(&self, id: usize) -> Option<usize> {
+    pub(super) fn started(&self, id: usize) -> Option<usize> {
         self.position(|event| matches!(event, RunEvent::StepStarted { step, .. } if step.0 == id))
     }
 
@@ -145,14 +185,14 @@ impl Simulation {
         })
     }
 
-    fn undo(&self, id: usize) -> (Option<usize>, Option<usize>) {
+    pub(super) fn undo(&self, id: usize) -> (Option<usize>, Option<usize>) {
         let begun = self.position(|event| matches!(event, RunEvent::UndoStarted { step } if step.0 == id));
         let ended =
             self.position(|event| matches!(event, RunEvent::UndoFinished { step, .. } if step.0 == id));
         (begun, ended)
     }
 
-    fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<Verdict> {
         match self.history.last() {
             Some(RunEvent::RunFinished { verdict }) => Some(*verdict),
             _ => None,
@@ -177,12 +217,14 @@ fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Failed),
         1 => Just(Fate::FailedOnce),
         1 => Just(Fate::Unknown),
+        1 => Just(Fate::LostLink),
+        1 => Just(Fate::LostBefore),
         1 => Just(Fate::Skipped),
     ]
 }
 
 prop_compose! {
-    fn world()(steps in prop::collection::vec((phase(), fate(), any::<u16>(), 0u8..8), 0..24)) -> (Vec<Node>, Vec<Fate>) {
+    pub(super) fn world()(steps in prop::collection::vec((phase(), fate(), any::<u16>(), 0u8..8), 0..24)) -> (Vec<Node>, Vec<Fate>) {
         let mut nodes: Vec<Node> = Vec::new();
         for (i, (phase, _, bits, flags)) in steps.iter().enumerate() {
             let needs: Vec<usize> = (0..i).filter(|j| nodes[*j].phase == *phase && bits >> (j % 16) & 1 == 1).collect();

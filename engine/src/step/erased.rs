@@ -1,6 +1,6 @@
 //! Step types behind one object-safe face, so that the engine can keep them in a list.
 
-use super::{Context, Description, Docs, ParamsView, Presence, Probe, Step, Undone};
+use super::{Context, Description, Docs, ParamsView, Presence, Probe, Settled, Step, Undone};
 use crate::{
     error::{ErrorClass, StepError},
     host::BoxFuture,
@@ -43,6 +43,13 @@ pub trait DynStep: Send + Sync {
     ) -> BoxFuture<'a, Result<Value, StepError>>;
     /// See [`Step::summary`].
     fn summary(&self, output: &Value) -> String;
+    /// See [`Step::settle`].
+    fn settle<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+    ) -> BoxFuture<'a, Result<Settled<Value>, StepError>>;
     /// See [`Step::undo`].
     fn undo<'a>(
         &'a self,
@@ -136,6 +143,23 @@ impl<S: Step> DynStep for Erased<S> {
 
     fn summary(&self, output: &Value) -> String {
         typed("the output", S::KIND, output).map(|output| self.0.summary(&output)).unwrap_or_default()
+    }
+
+    fn settle<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+    ) -> BoxFuture<'a, Result<Settled<Value>, StepError>> {
+        Box::pin(async move {
+            let params = typed("the parameters", S::KIND, params)?;
+            let intent = typed("the intent", S::KIND, intent)?;
+            Ok(match self.0.settle(cx, &params, &intent).await? {
+                Settled::Happened(output) => Settled::Happened(json(&output)?),
+                Settled::NotHappened => Settled::NotHappened,
+                Settled::Unclear(why) => Settled::Unclear(why),
+            })
+        })
     }
 
     fn undo<'a>(

@@ -39,7 +39,7 @@ impl Effect {
 pub enum Recovery {
     /// Running it again is harmless.
     Rerun,
-    /// Its probe tells whether it happened.
+    /// [`Step::settle`] tells whether it happened.
     Probe,
     /// Only a person can tell.
     Manual,
@@ -171,6 +171,17 @@ pub enum Presence {
     Unknown(String),
 }
 
+/// What became of an effect whose outcome was unknown, after a lost connection or a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled<T> {
+    /// It happened, with this output.
+    Happened(T),
+    /// It did not happen; what was half made is known by the intent and taken back with it.
+    NotHappened,
+    /// It cannot be told: why.
+    Unclear(String),
+}
+
 /// What `shakedown steps KIND` and the step reference print.
 #[derive(Clone, Copy, Debug)]
 pub struct Docs {
@@ -250,6 +261,17 @@ pub trait Step: Send + Sync + 'static {
     /// A few words for the report about what was found or done, such as `active` or `1 KiB`.
     fn summary(&self, _output: &Self::Output) -> String {
         String::new()
+    }
+
+    /// Looks, read-only, whether the effect of an attempt happened whose outcome is unknown. Asked of step types that
+    /// describe themselves with [`Recovery::Probe`], before anything is tried again.
+    fn settle(
+        &self,
+        _cx: &Context,
+        _params: &Self::Params,
+        _intent: &Self::Intent,
+    ) -> impl Future<Output = Result<Settled<Self::Output>, StepError>> + Send {
+        async { Ok(Settled::Unclear(format!("`{}` cannot tell", Self::KIND))) }
     }
 
     /// Takes back what `run` did, and only that. Succeeds where it never happened; may be called twice. `output`

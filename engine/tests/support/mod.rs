@@ -7,7 +7,7 @@ use engine::{
     expr::{Expr, Outside},
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
     journal::MemoryJournal,
-    local::{Asker, FailedCheck, RunEnd, Setup, execute},
+    local::{Asker, FailedCheck, Faults, RunEnd, Setup, execute},
     plan::{Inputs, Plan, build},
     playbook::{Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
     quantity::Millis,
@@ -342,6 +342,8 @@ impl Stage {
             journal: &mut self.journal,
             reporters: &mut [],
             asker: &mut asker,
+            dead: None,
+            faults: Faults::none(),
         };
         execute(setup).await.unwrap()
     }

@@ -1,0 +1,185 @@
+//! `shakedown recover`.
+
+use crate::{
+    ask::{Manner, confirm},
+    failure::Failure,
+    out::Out,
+    runner::{OutputArgs, Run},
+    services, state,
+};
+use clap::Args;
+use engine::{
+    event::Purpose,
+    journal::{
+        JournalError,
+        sqlite::{RunRow, Store},
+    },
+    local::{Survey, survey},
+    report::{Tone, console::count, escape, rfc3339},
+};
+use std::path::{Path, PathBuf};
+
+/// The exit code when something is left.
+const LEFTOVERS: u8 = 4;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  shakedown recover             list the runs that died, with what each left; on a terminal, offer to undo it
+  shakedown recover --yes       undo all of them
+  shakedown recover 1V3W8K      undo this one; the beginning or the end of an id will do
+
+A run that lives in another process is never touched. A recovery that dies itself is recovered by the next.
+
+Exit codes: 0 nothing is left, 3 there is no such run, 4 something is left, each named, 5 the engine or the
+environment failed.")]
+pub(crate) struct RecoverArgs {
+    /// The run, by its id or the beginning or end of it [default: all that died]
+    run: Option<String>,
+    /// Undo without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// The folder of the history [default: ~/.local/state/shakedown]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
+    let dir = state::dir(args.state_dir.as_ref())?;
+    if let Some(run) = &args.run {
+        let Some(store) = state::existing(&dir)? else { return Err(no_such_run(run)) };
+        // The closing block shortens ids to `01JH…1V3W8K`.
+        let id = run.rsplit('…').next().unwrap_or(run);
+        let row = store.find(id).map_err(Failure::unknown_run)?;
+        return undo(&store, &row.id, out).map_err(|problem| match problem {
+            Problem::Journal(error) => Failure::unknown_run(error),
+            Problem::Other(failure) => failure,
+        });
+    }
+    let store = state::existing(&dir)?;
+    let dead = match &store {
+        Some(store) => store.runs()?.into_iter().filter(RunRow::is_dead).collect(),
+        None => Vec::new(),
+    };
+    let (Some(store), false) = (store, dead.is_empty()) else {
+        out.tell("nothing to recover: no run has died\n");
+        return Ok(0);
+    };
+    if !args.yes {
+        list(&store, &dead, out)?;
+        if !confirm(&format!("undo {}?", if dead.len() == 1 { "it" } else { "them" }), out) {
+            out.hint("undo them: shakedown recover --yes");
+            return Ok(LEFTOVERS);
+        }
+    }
+    let mut worst = 0;
+    for row in &dead {
+        match undo(&store, &row.id, out) {
+            Ok(code) => worst = worst.max(code),
+            // One that cannot be recovered must not keep others from it.
+            Err(Problem::Journal(error)) => {
+                // Another recovery may have been faster.
+                if store.find(&row.id).is_ok_and(|now| now.is_dead()) {
+                    worst = worst.max(Failure::from(error).print(out));
+                }
+            }
+            Err(Problem::Other(failure)) => worst = worst.max(failure.print(out)),
+        }
+    }
+    Ok(worst)
+}
+
+fn no_such_run(run: &str) -> Failure {
+    Failure::invalid(format!("there is no run `{run}`")).hint("list them: shakedown runs")
+}
+
+enum Problem {
+    Journal(JournalError),
+    Other(Failure),
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+/// Takes a dead run over and undoes it.
+fn undo(store: &Store, id: &str, out: &Out) -> Result<u8, Problem> {
+    let taken = store.take_over(id).map_err(Problem::Journal)?;
+    services::enter(&taken.plan, out);
+    let scratch = store.scratch(&taken.plan.run.id);
+    services::end_remains(&taken.plan, &scratch)?;
+    let dir = PathBuf::from(&taken.plan.run.dir);
+    let run = Run {
+        registry: steps::builtin(),
+        outside: services::outside(&dir),
+        journal: taken.journal,
+        scratch,
+        dead: Some((taken.history, Purpose::Undo)),
+        plan: taken.plan,
+    };
+    let outputs = OutputArgs::default().open(out)?;
+    Ok(run.carry_out(Manner::Quit, outputs, out)?)
+}
+
+/// Tells of each dead run what it left.
+fn list(store: &Store, dead: &[RunRow], out: &Out) -> Result<(), Failure> {
+    let style = out.stdout_style();
+    for row in dead {
+        let cause = if row.rebooted { ", the machine was restarted since" } else { "" };
+        let head = format!(
+            "{} {} · run {} · begun {} by process {}{cause}",
+            style.paint(Tone::Bad, "DIED"),
+            style.paint(Tone::Strong, &escape(&row.playbook)),
+            row.id,
+            rfc3339(row.started_ms),
+            row.pid,
+        );
+        let mut lines = vec![head];
+        match look(store, &row.id) {
+            Ok(seen) => lines.extend(words(&seen)),
+            Err(failure) => lines.push(format!("  {}", escape(&failure.message()))),
+        }
+        out.print_lines(&lines)?;
+    }
+    Ok(())
+}
+
+fn words(seen: &Survey) -> Vec<String> {
+    let mut lines = Vec::new();
+    for left in &seen.left {
+        lines.push(format!("  {}: {}", escape(&left.what), escape(&left.why)));
+    }
+    let undos = count(seen.open, "undo");
+    lines.push(match (seen.open, seen.left.len(), seen.cleanup_is_due) {
+        (0, _, false) => "  nothing is left of it; only its end is not written down".to_owned(),
+        (0, _, true) => "  its cleanup has not ended".to_owned(),
+        (_, left, true) => format!("  {undos} to do, {left} seen to be there; its cleanup has not ended"),
+        (_, left, false) => format!("  {undos} to do, {left} seen to be there"),
+    });
+    lines
+}
+
+fn look(store: &Store, id: &str) -> Result<Survey, Failure> {
+    let (plan, history) = store.load(id)?;
+    let dir = PathBuf::from(&plan.run.dir);
+    let folder = tempfile::Builder::new()
+        .prefix("shakedown-recover-")
+        .tempdir()
+        .map_err(|error| Failure::environment(format!("cannot make a folder to look from: {error}")))?;
+    let services = services::services(&plan, &steps::builtin(), folder.path())?;
+    let runtime = services::runtime()?;
+    let seen = in_dir(&dir, || runtime.block_on(survey(&plan, &history, services, services::outside(&dir))));
+    Ok(seen?)
+}
+
+/// Does something where a run was started: its relative paths count from there.
+fn in_dir<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
+    let here = std::env::current_dir();
+    let _gone = std::env::set_current_dir(dir);
+    let done = work();
+    if let Ok(here) = here {
+        let _gone = std::env::set_current_dir(here);
+    }
+    done
+}

@@ -1,0 +1,170 @@
+//! Carries out a run, new or taken over, with all who watch it and all that is written about it.
+
+use crate::{
+    ask::{Manner, Prompt},
+    events::Events,
+    failure::Failure,
+    live::Live,
+    out::Out,
+    plain::Plain,
+    report::Report,
+    services,
+    watch::{View, Watch},
+};
+use clap::Args;
+use engine::{
+    Registry,
+    event::{Purpose, Record},
+    expr::Outside,
+    journal::sqlite::RunJournal,
+    local::{DeadRun, Faults, RunEnd, Setup, execute},
+    plan::Plan,
+    report::{
+        Ending, Summary,
+        end::{self, Evidence, Options},
+    },
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// What is written beside the terminal.
+#[derive(Args, Debug, Default)]
+pub(crate) struct OutputArgs {
+    /// Write each event as a line of JSON; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    events: Option<String>,
+    /// Write a report: json=FILE, markdown=FILE or TEMPLATE.hbs=FILE; `-` is stdout. Repeatable
+    #[arg(long = "report", value_name = "FORMAT=FILE")]
+    reports: Vec<String>,
+}
+
+/// A run that is about to begin, or one that died and is taken over.
+pub(crate) struct Run {
+    pub(crate) plan: Plan,
+    pub(crate) registry: Registry,
+    pub(crate) outside: Arc<dyn Outside>,
+    pub(crate) journal: RunJournal,
+    pub(crate) scratch: PathBuf,
+    /// What a dead owner journaled, and what the run is taken over for.
+    pub(crate) dead: Option<(Vec<Record>, Purpose)>,
+}
+
+/// The files and streams that a run writes beside the terminal.
+pub(crate) struct Outputs {
+    events: Option<Events>,
+    reports: Vec<Report>,
+    /// Whether the closing block may have stdout.
+    stdout_is_free: bool,
+}
+
+impl OutputArgs {
+    /// Opens all of them, so that what cannot be written is known before anything is done.
+    pub(crate) fn open(&self, out: &Out) -> Result<Outputs, Failure> {
+        let reports = self.reports.iter().map(|spec| Report::open(spec)).collect::<Result<Vec<_>, _>>()?;
+        let events = self.events.as_deref().map(|file| Events::open(file, out)).transpose()?;
+        let on_stdout = usize::from(self.events.as_deref() == Some("-"))
+            + reports.iter().filter(|report| report.is_stdout()).count();
+        if on_stdout > 1 {
+            return Err(Failure::invalid("only one of `--events` and `--report` can have stdout")
+                .hint("give the others a file"));
+        }
+        Ok(Outputs { events, reports, stdout_is_free: on_stdout == 0 })
+    }
+}
+
+/// What is to go wrong on purpose, as `SHAKEDOWN_FAULTS` says.
+#[cfg(feature = "faults")]
+fn faults() -> Result<Faults, Failure> {
+    let text = std::env::var("SHAKEDOWN_FAULTS").unwrap_or_default();
+    Faults::parse(&text).map_err(|error| Failure::invalid(format!("SHAKEDOWN_FAULTS: {error}")))
+}
+
+#[cfg(not(feature = "faults"))]
+#[expect(clippy::unnecessary_wraps, reason = "with faults the text may be wrong")]
+fn faults() -> Result<Faults, Failure> {
+    Ok(Faults::none())
+}
+
+impl Run {
+    /// Carries it out to its end, and gives the exit code.
+    pub(crate) fn carry_out(mut self, manner: Manner, outputs: Outputs, out: &Out) -> Result<u8, Failure> {
+        let faults = faults()?;
+        let services = services::services(&self.plan, &self.registry, &self.scratch)?;
+        let history = self.dead.as_ref().map(|(history, _)| history.as_slice()).unwrap_or_default();
+        let summary = Summary::of(&self.plan, history);
+        let watch = Watch::start(summary.clone(), self.views(&summary, outputs.events, out));
+        let mut asker = Prompt { manner, screen: watch.screen(), out: *out };
+        let mut reporters = vec![watch.reporter()];
+        let ended = services::runtime()?.block_on(execute(Setup {
+            plan: &self.plan,
+            services: Arc::clone(&services),
+            outside: self.outside.clone(),
+            journal: &mut self.journal,
+            reporters: &mut reporters,
+            asker: &mut asker,
+            dead: self.dead.as_ref().map(|(history, purpose)| DeadRun { history, purpose: *purpose }),
+            faults,
+        }));
+        // What lives in it has ended with the run, unless that was given up; a folder that stays hurts nobody.
+        if ended.as_ref().is_ok_and(|end| !end.aborted) {
+            let _stays = std::fs::remove_dir_all(&self.scratch);
+        }
+        let summary = watch
+            .finish()
+            .ok_or_else(|| Failure::environment("the display of the run failed; its history is complete"))?;
+        close(&summary, outputs.reports, outputs.stdout_is_free, &ended?, out)
+    }
+
+    /// Who watches.
+    fn views(&self, summary: &Summary, events: Option<Events>, out: &Out) -> Vec<Box<dyn View>> {
+        let mut views: Vec<Box<dyn View>> = Vec::new();
+        if !out.quiet {
+            views.push(match out.stderr_can_move() {
+                true => Box::new(Live::new(summary, out)),
+                false => Box::new(Plain::new(summary, out)),
+            });
+        }
+        views.extend(events.map(|events| Box::new(events) as Box<dyn View>));
+        views
+    }
+}
+
+/// Writes the reports and the closing block, and gives the exit code.
+fn close(
+    summary: &Summary,
+    reports: Vec<Report>,
+    stdout_is_free: bool,
+    end: &RunEnd,
+    out: &Out,
+) -> Result<u8, Failure> {
+    let mut code = end.exit_code();
+    let mut written = Vec::new();
+    for report in reports {
+        let name = report.name.clone();
+        match report.write(summary, out) {
+            Ok(()) if name == "-" => {}
+            Ok(()) => written.push(name),
+            Err(failure) => {
+                let failed = failure.print(out);
+                code = if code == 0 { failed } else { code };
+            }
+        }
+    }
+    if out.quiet && code == 0 {
+        return Ok(code);
+    }
+    let style = if stdout_is_free { out.stdout_style() } else { out.stderr_style() };
+    let evidence = match (out.verbose, out.stderr_can_move()) {
+        (true, _) => Evidence::All,
+        // Shown when the step failed, a few lines above, unless it was a precheck or nothing was shown.
+        (false, true) if !out.quiet && summary.ending != Some(Ending::Refused) => Evidence::None,
+        (false, _) => Evidence::Some,
+    };
+    let options = Options { style, evidence, reports: &written };
+    let block = end::block(summary, &options);
+    if stdout_is_free {
+        out.print_lines(&block)?;
+    } else {
+        out.tell_lines(&block);
+    }
+    Ok(code)
+}
