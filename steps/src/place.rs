@@ -217,6 +217,12 @@ impl Placing {
         }
     }
 
+    /// Whether the file is in place, for an attempt whose outcome is unknown.
+    pub(crate) async fn is_placed(&self, host: &dyn Host, cancel: &Cancel) -> Result<bool, StepError> {
+        let now = look(host, &self.to, cancel).await?;
+        Ok(matches!(now, Found::File { sha256, .. } if sha256 == self.sha256))
+    }
+
     fn leftover(&self, host: &dyn Host, why: &str) -> Leftover {
         let on = if host.is_local() { String::new() } else { format!(" on `{}`", host.name()) };
         let command = match &self.earlier {

@@ -6,7 +6,9 @@ use engine::{
     host::Exec,
     local::process::{Background, Tree, spawn_background},
     quantity::Millis,
-    step::{Condition, Context, Description, Docs, Leftover, Nested, ParamsView, Presence, Probe, Undone},
+    step::{
+        Condition, Context, Description, Docs, Leftover, Nested, ParamsView, Presence, Probe, Settled, Undone,
+    },
 };
 use nix::sys::signal::Signal;
 use schemars::JsonSchema;
@@ -199,6 +201,28 @@ impl Step for Process {
 
     fn summary(&self, output: &Output) -> String {
         format!("pid {}", output.pid)
+    }
+
+    async fn settle(
+        &self,
+        cx: &Context,
+        params: &Params,
+        intent: &Intent,
+    ) -> Result<Settled<Output>, StepError> {
+        let Some(pid) = intent.tree.members().first().map(|member| member.pid) else {
+            return Ok(Settled::NotHappened);
+        };
+        // It was started, and may have been cut off from its owner before it was ready.
+        let began = Instant::now();
+        while let Some(step) = &params.ready {
+            match is_ready(cx, params, step).await {
+                Ok(()) => break,
+                Err(error) if began.elapsed() >= params.ready_timeout.duration() => return Err(error),
+                Err(_) if !intent.tree.is_alive() => return Ok(Settled::NotHappened),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        Ok(Settled::Happened(Output { pid, log: intent.log.display().to_string() }))
     }
 
     async fn undo(

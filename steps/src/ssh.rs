@@ -9,7 +9,7 @@ use engine::{
     ErrorClass, Step, StepError,
     host::{Exec, Host, Stdin},
     quantity::Bytes,
-    step::{Context, Description, Docs, ParamsView, Presence, Probe, Undone},
+    step::{Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -247,6 +247,20 @@ impl Step for Ssh {
             (_, _, Some(stdout)) => short(stdout.lines().next().unwrap_or_default()),
             _ => String::new(),
         }
+    }
+
+    async fn settle(
+        &self,
+        cx: &Context,
+        params: &Params,
+        intent: &Intent,
+    ) -> Result<Settled<Output>, StepError> {
+        let Some(placing) = &intent.placing else { return Ok(Settled::NotHappened) };
+        let target = target(cx, params).await?;
+        Ok(match placing.is_placed(target.as_ref(), &cx.cancel).await? {
+            true => Settled::Happened(carried(cx, intent, placing)),
+            false => Settled::NotHappened,
+        })
     }
 
     async fn undo(

@@ -7,7 +7,7 @@ pub use unit::{Scope, Unit};
 
 use engine::{
     ErrorClass, Step, StepError,
-    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Undone},
+    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Recovery, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,9 @@ impl Step for Systemd {
                 "start" => "stop it, if it was not active",
                 _ => "bring back whether it was active",
             };
-            return Description::changes(format!("{} {unit}", view.show("do")), undo);
+            // Each attempt notes the state that it found, so that one more does no harm: all are undone, the latest first.
+            let title = format!("{} {unit}", view.show("do"));
+            return Description { recovery: Recovery::Rerun, ..Description::changes(title, undo) };
         }
         Description::reads(format!("{unit} is {}", view.show("is")))
     }

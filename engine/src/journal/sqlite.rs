@@ -14,9 +14,10 @@ use crate::{
     plan::Plan,
 };
 use reserve::Reserve;
+use run::LockFile;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, OpenOptions},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -189,7 +190,7 @@ impl Store {
             cannot(&format!("put by {} for the run in", crate::quantity::Bytes(needed)), &path, error)
                 .hint("free space first, or choose another folder: df -h; --state-dir DIR")
         })?;
-        lock(&self.connection)
+        let stored = lock(&self.connection)
             .execute(
                 "INSERT INTO runs (id, playbook, plan_hash, plan, started_ms, epoch, boot_id, pid)
                  VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
@@ -204,7 +205,12 @@ impl Store {
                         .hint("its disk is full: df -h")
                 }
                 _ => JournalError::new(format!("cannot store the plan: {error}")),
-            })?;
+            });
+        if let Err(error) = stored {
+            reserve.release();
+            lock_file.remove();
+            return Err(error);
+        }
         Ok(RunJournal::new(run, 1, 0, self.connection.clone(), lock_file, Some(reserve)))
     }
 
@@ -250,7 +256,7 @@ impl Store {
     }
 
     /// The lock of a run, or none if a living process holds it.
-    fn lock_run(&self, run: &str) -> Result<Option<File>, JournalError> {
+    fn lock_run(&self, run: &str) -> Result<Option<LockFile>, JournalError> {
         let path = self.lock_path(run);
         loop {
             let file = OpenOptions::new()
@@ -269,7 +275,7 @@ impl Store {
             // Pruning takes files of locks away: a lock counts only as long as its file has its name.
             let ours = file.metadata().map(|metadata| metadata.ino()).ok();
             if ours.is_some() && std::fs::metadata(&path).map(|metadata| metadata.ino()).ok() == ours {
-                return Ok(Some(file));
+                return Ok(Some(LockFile { _file: file, path }));
             }
         }
     }

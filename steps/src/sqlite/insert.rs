@@ -6,7 +6,7 @@ use super::{
 };
 use engine::{
     StepError,
-    step::{Leftover, Presence, Undone},
+    step::{Leftover, Presence, Settled, Undone},
 };
 use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value as SqlValue};
 use schemars::JsonSchema;
@@ -108,6 +108,19 @@ impl Insert {
             [] => Found::Gone,
             [only] => Found::AsWritten(*only),
             _ => Found::Unclear,
+        })
+    }
+
+    /// Whether the row was inserted by an attempt whose outcome is unknown.
+    pub(super) fn settle(
+        &self,
+        connection: &Connection,
+        above: Option<i64>,
+    ) -> Result<Settled<i64>, StepError> {
+        Ok(match self.find(connection, above, None)? {
+            Found::Gone => Settled::NotHappened,
+            Found::AsWritten(rowid) | Found::Changed(rowid) => Settled::Happened(rowid),
+            Found::Unclear => Settled::Unclear("several new rows have its values".into()),
         })
     }
 

@@ -14,7 +14,7 @@ use engine::{
     Step, StepError,
     error::ErrorClass,
     quantity::Millis,
-    step::{Context, Description, Docs, ParamsView, Presence, Probe, Undone},
+    step::{Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -269,6 +269,25 @@ impl Step for Sqlite {
             },
             (None, None) => format!("{} rows changed", output.changes),
         }
+    }
+
+    async fn settle(
+        &self,
+        cx: &Context,
+        params: &Params,
+        intent: &Intent,
+    ) -> Result<Settled<Output>, StepError> {
+        let Some(insert) = params.insert.clone() else { return Ok(Settled::NotHappened) };
+        let above = intent.above;
+        let task = Task::new(cx, &params.database, params.busy_timeout, Access::Read);
+        let (settled, db) = task.run(move |connection| insert.settle(connection, above)).await?;
+        Ok(match settled {
+            Settled::Happened(rowid) => {
+                Settled::Happened(Output { rowid: Some(rowid), changes: 1, db, ..Output::default() })
+            }
+            Settled::NotHappened => Settled::NotHappened,
+            Settled::Unclear(why) => Settled::Unclear(why),
+        })
     }
 
     async fn undo(

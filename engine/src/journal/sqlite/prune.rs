@@ -51,9 +51,9 @@ impl Store {
                     continue;
                 };
                 // A run that is just being made has its lock before its row.
-                if let Ok(Some(_held)) = self.lock_run(run) {
+                if let Ok(Some(held)) = self.lock_run(run) {
                     let _stays = fs::remove_file(entry.path());
-                    let _stays = fs::remove_file(self.lock_path(run));
+                    held.remove();
                 }
             }
         }

@@ -14,16 +14,9 @@ const RECORD: u64 = 4 * 4120;
 /// The most that is put by for one run, in bytes.
 const MOST: u64 = 64 << 20;
 
-/// A file that takes up space until it is dropped.
+/// A file that takes up space until it is released. One that dies with its owner serves the recovery.
 #[derive(Debug)]
 pub(super) struct Reserve(PathBuf);
-
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        // A name that stays would only take up space; pruning takes it away.
-        let _stays = fs::remove_file(&self.0);
-    }
-}
 
 /// How much the records of undo, cleanup and the end of a run may take, in bytes.
 pub(super) fn needed(plan: &Plan) -> u64 {
@@ -45,8 +38,19 @@ impl Reserve {
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path)?;
         let reserve = Self(path.to_owned());
-        allocate(&mut file, bytes)?;
-        Ok(reserve)
+        match allocate(&mut file, bytes) {
+            Ok(()) => Ok(reserve),
+            Err(error) => {
+                reserve.release();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the space back.
+    pub(super) fn release(self) {
+        // A name that stays would only take up space; pruning takes it away.
+        let _stays = fs::remove_file(&self.0);
     }
 
     /// The one that a dead owner left, if it did.
@@ -85,7 +89,7 @@ mod tests {
         let path = dir.path().join("reserve");
         let reserve = Reserve::make(&path, 100_000).expect("made");
         assert!(path.metadata().expect("there").blocks() * 512 >= 100_000);
-        drop(reserve);
+        reserve.release();
         assert!(!path.exists());
     }
 }

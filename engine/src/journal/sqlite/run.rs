@@ -8,7 +8,8 @@ use crate::{
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::{
-    fs::File,
+    fs::{self, File},
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -20,9 +21,23 @@ pub struct RunJournal {
     seq: u64,
     connection: Arc<Mutex<Connection>>,
     /// Held locked as long as the run is owned; the kernel frees it when the process dies, however it dies.
-    _lock: File,
+    lock: LockFile,
     /// Space for the rest of the history, should the disk fill up meanwhile.
     reserve: Option<Reserve>,
+}
+
+/// The lock of a run.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    pub(super) _file: File,
+    pub(super) path: PathBuf,
+}
+
+impl LockFile {
+    /// Takes its name away. Who opens one of that name later finds that it is another file.
+    pub(super) fn remove(&self) {
+        let _stays = fs::remove_file(&self.path);
+    }
 }
 
 /// Why a record could not be written.
@@ -38,10 +53,10 @@ impl RunJournal {
         epoch: i64,
         seq: u64,
         connection: Arc<Mutex<Connection>>,
-        lock: File,
+        lock: LockFile,
         reserve: Option<Reserve>,
     ) -> Self {
-        Self { run, epoch, seq, connection, _lock: lock, reserve }
+        Self { run, epoch, seq, connection, lock, reserve }
     }
 
     fn write(&mut self, event: &RunEvent) -> Result<Record, JournalError> {
@@ -51,7 +66,7 @@ impl RunJournal {
             match self.try_write(&record, &json) {
                 Ok(()) => break,
                 // The disk is full: now is the time for which space was put by.
-                Err(Failed::NoSpace(_)) if self.reserve.is_some() => self.reserve = None,
+                Err(Failed::NoSpace(_)) if self.reserve.is_some() => self.release(),
                 Err(Failed::NoSpace(error)) => {
                     return Err(JournalError::new(format!("cannot write the journal: {error}"))
                         .hint("its disk is full: df -h"));
@@ -61,14 +76,22 @@ impl RunJournal {
         }
         self.seq += 1;
         if let RunEvent::RunFinished { .. } = event {
-            self.reserve = None;
+            self.release();
+            self.lock.remove();
         }
         Ok(record)
     }
 
+    fn release(&mut self) {
+        if let Some(reserve) = self.reserve.take() {
+            reserve.release();
+        }
+    }
+
     fn try_write(&self, record: &Record, json: &str) -> Result<(), Failed> {
         let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Failed::NoSpace(error.to_string()),
+            // The second is what it says when there is no room for its shared memory.
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Failed::NoSpace(error.to_string()),
             _ => Failed::Other(JournalError::new(format!("cannot write the journal: {error}"))),
         };
         let mut connection = lock(&self.connection);
