@@ -142,7 +142,6 @@ impl Run<'_> {
                 }
             }
         }
-        self.setup.services.close().await;
         match (self.journal_error, self.verdict) {
             (Some(error), _) => Err(error),
             (None, verdict) => {
@@ -287,6 +286,9 @@ impl Run<'_> {
                 });
             }
             Command::Finish(verdict) => {
+                // Before the end is written down: nobody looks for what a run that is over has left.
+                self.setup.services.close().await;
+                let _none = std::fs::remove_dir_all(&self.setup.services.scratch);
                 self.verdict = Some(verdict);
                 self.record(RunEvent::RunFinished { verdict }).await;
             }

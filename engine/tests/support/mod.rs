@@ -3,15 +3,15 @@
 use engine::{
     Registry, Step, StepError,
     error::ErrorClass,
-    event::{Decision, Phase, Record, RunEvent},
+    event::{Decision, Phase, Purpose, Record, RunEvent},
     expr::{Expr, Outside},
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
     journal::MemoryJournal,
-    local::{Asker, FailedCheck, Faults, RunEnd, Setup, execute},
+    local::{Asker, DeadRun, FailedCheck, Faults, RunEnd, Setup, execute},
     plan::{Inputs, Plan, build},
     playbook::{Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
     quantity::Millis,
-    step::{Context, Description, Docs, ParamsView, RunInfo, Services, Undone},
+    step::{Context, Description, Docs, ParamsView, RunInfo, Services, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,13 @@ impl Log {
         self.0.lock().unwrap().push(line);
     }
 
+    /// Whether the effect of that name has happened and has not been undone.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        let lines = self.lines();
+        let count = |line: &str| lines.iter().filter(|one| *one == line).count();
+        count(name) > count(&format!("undo {name}"))
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
@@ -41,6 +48,10 @@ pub(crate) struct Mark {
     pub(crate) log: Log,
     /// A step with `gate: true` waits for a permit here.
     pub(crate) gate: Arc<Semaphore>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -67,6 +78,9 @@ pub(crate) struct MarkParams {
     /// Waits for the gate.
     #[serde(default)]
     gate: bool,
+    /// Its undo is noted even if there is nothing to undo.
+    #[serde(default = "yes")]
+    counts: bool,
     /// Its undo fails.
     #[serde(default)]
     undo_fails: bool,
@@ -129,6 +143,18 @@ impl Step for Mark {
         Ok(MarkOutput { name: params.name.clone(), attempt: cx.attempt })
     }
 
+    async fn settle(
+        &self,
+        _: &Context,
+        params: &MarkParams,
+        _: &MarkIntent,
+    ) -> Result<Settled<MarkOutput>, StepError> {
+        Ok(match self.log.holds(&params.name) {
+            true => Settled::Happened(MarkOutput { name: params.name.clone(), attempt: 1 }),
+            false => Settled::NotHappened,
+        })
+    }
+
     async fn undo(
         &self,
         _: &Context,
@@ -137,6 +163,9 @@ impl Step for Mark {
         _: Option<&MarkOutput>,
     ) -> Result<Undone, StepError> {
         assert_eq!(intent.token, format!("token-{}", params.name));
+        if !params.counts && !self.log.holds(&params.name) {
+            return Ok(Undone::NothingToDo);
+        }
         self.log.push(format!("undo {}", params.name));
         match params.undo_fails {
             true => Err(StepError::new(ErrorClass::Denied, "told to fail to undo")),
@@ -283,6 +312,7 @@ pub(crate) struct Stage {
     pub(crate) plan: Plan,
     pub(crate) journal: MemoryJournal,
     pub(crate) answers: Vec<Decision>,
+    pub(crate) faults: Faults,
     services: Arc<Services>,
 }
 
@@ -330,11 +360,29 @@ impl Stage {
             scratch: std::env::temp_dir().join("shakedown-none").join("scratch").join("run"),
             resident: tokio::sync::Mutex::default(),
         });
-        Self { log, gate, plan, journal: MemoryJournal::default(), answers: Vec::new(), services }
+        Self {
+            log,
+            gate,
+            plan,
+            journal: MemoryJournal::default(),
+            answers: Vec::new(),
+            faults: Faults::none(),
+            services,
+        }
     }
 
     pub(crate) async fn run(&mut self) -> RunEnd {
+        self.carry_out(None).await
+    }
+
+    /// Takes the run over, whose journal holds what its dead owner wrote.
+    pub(crate) async fn take_over(&mut self, purpose: Purpose) -> RunEnd {
+        self.carry_out(Some(purpose)).await
+    }
+
+    async fn carry_out(&mut self, purpose: Option<Purpose>) -> RunEnd {
         let mut asker = Answers(std::mem::take(&mut self.answers));
+        let history = self.journal.records.clone();
         let setup = Setup {
             plan: &self.plan,
             services: self.services.clone(),
@@ -342,8 +390,8 @@ impl Stage {
             journal: &mut self.journal,
             reporters: &mut [],
             asker: &mut asker,
-            dead: None,
-            faults: Faults::none(),
+            dead: purpose.map(|purpose| DeadRun { history: &history, purpose }),
+            faults: self.faults.clone(),
         };
         execute(setup).await.unwrap()
     }

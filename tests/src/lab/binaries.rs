@@ -11,6 +11,13 @@ pub fn shakedown() -> &'static Path {
     PATH.get_or_init(|| find("SHAKEDOWN_BIN", "cli", "shakedown"))
 }
 
+/// `shakedown` with faults on purpose. Set `SHAKEDOWN_FAULTS_BIN` to test another.
+#[must_use]
+pub fn shakedown_with_faults() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| find("SHAKEDOWN_FAULTS_BIN", "cli", "shakedown-faults"))
+}
+
 /// `media-sync-daemon`, the stand-in. Set `SHAKEDOWN_DAEMON_BIN` to use another.
 #[must_use]
 pub fn daemon() -> &'static Path {
@@ -35,6 +42,7 @@ fn find(variable: &str, package: &str, program: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--package", package, "--bin", program, "--profile", profile_name])
+        .args(if program.ends_with("-faults") { &["--features", "faults"][..] } else { &[] })
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
         .arg("--target-dir")

@@ -27,6 +27,7 @@ impl Default for Scope {
                 "/run/host",
                 "/run/log",
                 "/run/media-sync-daemon.ready",
+                "/run/sshd.pid",
                 "/run/systemd",
                 "/run/utmp",
                 "/var/lib/systemd",
