@@ -17,7 +17,7 @@ use engine::{
     event::{Purpose, Record},
     expr::Outside,
     journal::sqlite::RunJournal,
-    local::{DeadRun, Faults, RunEnd, Setup, execute},
+    local::{DeadRun, Faults, Setup, execute},
     plan::Plan,
     report::{
         Ending, Summary,
@@ -111,7 +111,15 @@ impl Run {
         let summary = watch
             .finish()
             .ok_or_else(|| Failure::environment("the display of the run failed; its history is complete"))?;
-        close(&summary, outputs.reports, outputs.stdout_is_free, &ended?, out)
+        let end = ended?;
+        let undoes = self.dead.is_some_and(|(_, purpose)| purpose == Purpose::Undo);
+        let code = match undoes && end.leftovers.left.is_empty() && !end.aborted {
+            // A recovery is about what is left, not about what the run had found before it died.
+            true => 0,
+            false => end.exit_code(),
+        };
+        let closing = Closing { reports: outputs.reports, stdout_is_free: outputs.stdout_is_free };
+        close(&summary, closing, code, out)
     }
 
     /// Who watches.
@@ -128,15 +136,16 @@ impl Run {
     }
 }
 
-/// Writes the reports and the closing block, and gives the exit code.
-fn close(
-    summary: &Summary,
+/// What is written once the run is over.
+struct Closing {
     reports: Vec<Report>,
     stdout_is_free: bool,
-    end: &RunEnd,
-    out: &Out,
-) -> Result<u8, Failure> {
-    let mut code = end.exit_code();
+}
+
+/// Writes the reports and the closing block, and gives the exit code.
+fn close(summary: &Summary, outputs: Closing, code: u8, out: &Out) -> Result<u8, Failure> {
+    let Closing { reports, stdout_is_free } = outputs;
+    let mut code = code;
     let mut written = Vec::new();
     for report in reports {
         let name = report.name.clone();

@@ -1,7 +1,7 @@
 //! What created files hold: drawn from a seed, so that a half-written file can be told from another's.
 
-use super::{Content, Intent, Params};
-use engine::step::Context;
+use super::{Action, Content, Intent, Params};
+use engine::{StepError, step::Context};
 use sha2::{Digest, Sha256};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,21 @@ pub(super) fn unique(cx: &Context) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The SHA-256 of what the step makes, as far as its intent tells.
+pub(super) async fn wanted(
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+) -> Result<Option<String>, StepError> {
+    match action {
+        Action::Create(_) => {
+            let source = Source::of(params, intent);
+            super::local::blocking(move || Ok(Some(source.sha256()))).await
+        }
+        _ => Ok(intent.sha256.clone()),
+    }
 }
 
 /// The content of a created file, piece by piece.

@@ -1,6 +1,10 @@
 //! Files of this machine.
 
-use super::{Action, Intent, Output, Params, content::Source, content::hex, exists, leftover};
+use super::{
+    Action, Intent, Output, Params,
+    content::{Source, hex, wanted},
+    exists, leftover,
+};
 use engine::{
     StepError,
     error::ErrorClass,
@@ -47,7 +51,7 @@ fn output(path: &str, metadata: &Metadata) -> Output {
 }
 
 /// Does blocking work on a thread for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
     let task = tokio::task::spawn_blocking(work);
@@ -228,6 +232,17 @@ fn sha256(path: &str) -> Result<String, StepError> {
     }
 }
 
+pub(super) async fn hash(path: &str) -> Result<String, StepError> {
+    let path = path.to_owned();
+    blocking(move || sha256(&path)).await
+}
+
+pub(super) fn is_empty(path: &str) -> Result<bool, StepError> {
+    let mut entries =
+        fs::read_dir(path).map_err(|error| StepError::io(format!("read the folder `{path}`"), &error))?;
+    Ok(entries.next().is_none())
+}
+
 pub(super) async fn undo(
     cx: &Context,
     params: &Params,
@@ -258,13 +273,9 @@ pub(super) async fn undo(
                 return Ok(half);
             }
             // Without an output the run died between the rename and its record: the content tells.
-            let wanted = match (output.and_then(|output| output.sha256.clone()), action) {
-                (Some(sha256), _) => Some(sha256),
-                (None, Action::Create(_)) => {
-                    let source = Source::of(params, intent);
-                    Some(blocking(move || Ok(source.sha256())).await?)
-                }
-                (None, _) => None,
+            let wanted = match output.and_then(|output| output.sha256.clone()) {
+                Some(sha256) => Some(sha256),
+                None => wanted(params, action, intent).await?,
             };
             let (owned_target, same_inode) =
                 (target.to_owned(), output.is_none_or(|made| made.inode == now.inode));

@@ -9,7 +9,7 @@ use engine::{
     error::ErrorClass,
     event::Phase,
     quantity::Bytes,
-    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect, Undone},
+    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,9 @@ pub struct Intent {
     seed: String,
     /// For `remove`: what was there.
     found: Option<Output>,
+    /// For `copy`: the SHA-256 of what is copied, so that a copy whose making was cut short is known for ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 /// What a step is to do.
@@ -275,9 +278,13 @@ impl Step for File {
             Action::Remove(path) if !now.exists && params.must_exist => {
                 Err(StepError::new(ErrorClass::NotFound, format!("there is no file `{path}`")))
             }
-            Action::Remove(_) => Ok(Intent { beside, seed: String::new(), found: now.exists.then_some(now) }),
+            Action::Remove(_) => Ok(Intent { beside, found: now.exists.then_some(now), ..Intent::default() }),
             _ if now.exists => Err(exists(target)),
-            _ => Ok(Intent { beside, seed: unique, found: None }),
+            Action::Copy(from, _) => {
+                let sha256 = Some(self.hash(cx, from).await?);
+                Ok(Intent { beside, seed: unique, found: None, sha256 })
+            }
+            _ => Ok(Intent { beside, seed: unique, ..Intent::default() }),
         }
     }
 
@@ -298,6 +305,33 @@ impl Step for File {
             (true, "file") => Bytes(output.size).to_string(),
             (true, kind) => kind.to_owned(),
         }
+    }
+
+    async fn settle(
+        &self,
+        cx: &Context,
+        params: &Params,
+        intent: &Intent,
+    ) -> Result<Settled<Output>, StepError> {
+        let action = params.action()?;
+        let mut now = self.look(cx, action.target()).await?;
+        let happened = match &action {
+            Action::Stat(_) => false,
+            Action::Remove(_) => intent.found.is_none() || self.look(cx, &intent.beside).await?.exists,
+            Action::Directory(path) if now.kind == "folder" => {
+                if !self.is_empty(cx, path).await? {
+                    let why = format!("the folder `{path}` is there and not empty: it may be another's");
+                    return Ok(Settled::Unclear(why));
+                }
+                true
+            }
+            Action::Create(path) | Action::Copy(_, path) if now.kind == "file" => {
+                now.sha256 = Some(self.hash(cx, path).await?);
+                now.sha256 == content::wanted(params, &action, intent).await?
+            }
+            Action::Directory(_) | Action::Create(_) | Action::Copy(..) => false,
+        };
+        Ok(if happened { Settled::Happened(now) } else { Settled::NotHappened })
     }
 
     async fn undo(
@@ -344,6 +378,20 @@ impl File {
         match cx.host.is_local() {
             true => local::stat(path),
             false => remote::stat(cx, path).await,
+        }
+    }
+
+    async fn hash(&self, cx: &Context, path: &str) -> Result<String, StepError> {
+        match cx.host.is_local() {
+            true => local::hash(path).await,
+            false => remote::hash(cx, path).await,
+        }
+    }
+
+    async fn is_empty(&self, cx: &Context, path: &str) -> Result<bool, StepError> {
+        match cx.host.is_local() {
+            true => local::is_empty(path),
+            false => remote::is_empty(cx, path).await,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Files of a host, by small scripts for its `/bin/sh`. Values travel as arguments, never inside the script.
 
-use super::{Action, Intent, Output, Params, content::Source, exists, leftover};
+use super::{
+    Action, Intent, Output, Params,
+    content::{Source, wanted},
+    exists, leftover,
+};
 use engine::{
     StepError,
     error::ErrorClass,
@@ -76,11 +80,22 @@ pub(super) async fn stat(cx: &Context, path: &str) -> Result<Output, StepError> 
     })
 }
 
-async fn sha256(cx: &Context, path: &str) -> Option<String> {
-    let hash =
+pub(super) async fn hash(cx: &Context, path: &str) -> Result<String, StepError> {
+    let line =
         r#"if command -v sha256sum >/dev/null; then sha256sum; else openssl dgst -sha256 -r; fi <"$1""#;
-    let done = script(cx, hash, &[path], Stdin::Null).await.ok().filter(engine::host::Output::success)?;
-    done.stdout_text().split_whitespace().next().map(str::to_owned)
+    let done = script(cx, line, &[path], Stdin::Null).await?;
+    match done.stdout_text().split_whitespace().next() {
+        Some(hash) if done.success() => Ok(hash.to_owned()),
+        _ => Err(failed(cx, &format!("read `{path}`"), &done)),
+    }
+}
+
+pub(super) async fn is_empty(cx: &Context, path: &str) -> Result<bool, StepError> {
+    let done = script(cx, r#"ls -A -- "$1""#, &[path], Stdin::Null).await?;
+    if !done.success() {
+        return Err(failed(cx, &format!("read the folder `{path}`"), &done));
+    }
+    Ok(done.stdout.is_empty())
 }
 
 pub(super) async fn run(
@@ -144,7 +159,7 @@ ln -- "$3" "$2""#;
                 return Err(failed(cx, &format!("copy `{from}` to `{path}`"), &done));
             }
             let mut made = stat(cx, path).await?;
-            made.sha256 = sha256(cx, path).await;
+            made.sha256 = hash(cx, path).await.ok();
             return Ok(made);
         }
     }
@@ -212,13 +227,12 @@ pub(super) async fn undo(
             if !now.exists {
                 return Ok(Undone::NothingToDo);
             }
-            let wanted = match (output.and_then(|made| made.sha256.clone()), action) {
-                (Some(sha256), _) => Some(sha256),
-                (None, Action::Create(_)) => Some(Source::of(params, intent).sha256()),
-                (None, _) => None,
+            let wanted = match output.and_then(|made| made.sha256.clone()) {
+                Some(sha256) => Some(sha256),
+                None => wanted(params, action, intent).await?,
             };
             let same_inode = output.is_none_or(|made| made.inode == now.inode);
-            let found = if now.kind == "file" && same_inode { sha256(cx, target).await } else { None };
+            let found = if now.kind == "file" && same_inode { hash(cx, target).await.ok() } else { None };
             match (wanted, found) {
                 (Some(wanted), Some(found)) if wanted == found => {
                     require(r#"rm -f -- "$1""#, &[target], format!("remove `{target}`")).await?;

@@ -1,13 +1,11 @@
 //! The local executor takes a dead run over: from every record of its journal, forward or back.
 
-mod support;
-
+use crate::support::{Stage, StepExt, step};
 use engine::{
     event::{Outcome, Phase::*, Purpose, RunEvent, Verdict},
     playbook::StepDef,
 };
 use serde_json::json;
-use support::{Stage, StepExt, step};
 
 fn steps() -> Vec<StepDef> {
     let quiet = json!({ "counts": false });

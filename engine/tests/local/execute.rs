@@ -1,14 +1,12 @@
 //! The local executor, with step types whose effects are lines in a log: order, undo, retries, timeouts.
 
-mod support;
-
+use crate::support::{Stage, StepExt, step};
 use engine::{
     error::ErrorClass,
     event::{Decision, Phase::*, RunEvent, Verdict},
     playbook::Keep,
 };
 use serde_json::json;
-use support::{Stage, StepExt, step};
 
 #[tokio::test]
 async fn effects_happen_in_order_and_are_undone_in_reverse() {

@@ -1,13 +1,11 @@
 //! Faults on purpose: what a run makes of steps that fail after their effect, outcomes that are lost, undos that fail.
 
-mod support;
-
+use crate::support::{Stage, StepExt, step};
 use engine::{
     event::{Phase::*, RunEvent, Verdict},
     local::Faults,
 };
 use serde_json::json;
-use support::{Stage, StepExt, step};
 
 fn stage(faults: &str) -> Stage {
     let quiet = json!({ "counts": false });

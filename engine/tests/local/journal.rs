@@ -1,7 +1,6 @@
 //! The journal on disk: one owner, a prefix after any damage to its log, and no touch on what is damaged for good.
 
-mod support;
-
+use crate::support::{Stage, StepExt, step};
 use engine::{
     event::{Phase, Purpose, Record, RunEvent, StepId, Verdict},
     journal::{
@@ -12,7 +11,6 @@ use engine::{
 };
 use proptest::prelude::*;
 use std::{fs, path::Path, time::Duration};
-use support::{Stage, StepExt, step};
 
 fn plan(id: &str) -> Plan {
     let mut plan = Stage::new(vec![step(Phase::Prepare, "a"), step(Phase::Cleanup, "z").needs(&[])]).plan;

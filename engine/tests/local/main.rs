@@ -1,0 +1,8 @@
+//! The local executor and the journal on disk, with step types whose effects are lines in a log.
+
+mod execute;
+#[cfg(feature = "faults")]
+mod faults;
+mod journal;
+mod resume;
+mod support;
