@@ -131,7 +131,6 @@ impl Step for Systemd {
                 "start" => "stop it, if it was not active",
                 _ => "bring back whether it was active",
             };
-            // Each attempt notes the state that it found, so that one more does no harm: all are undone, the latest first.
             let title = format!("{} {unit}", view.show("do"));
             return Description { recovery: Recovery::Rerun, ..Description::changes(title, undo) };
         }

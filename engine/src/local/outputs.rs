@@ -3,6 +3,7 @@
 use crate::{
     event::{Intent, Outcome, RunEvent, StepId},
     plan::{Plan, PlannedStep},
+    step::Recovery,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub(super) struct Outputs {
     status: Vec<&'static str>,
     outs: Vec<Option<Value>>,
     touched: BTreeMap<StepId, Vec<Touched>>,
+    /// Steps whose first attempt alone counts: it has seen the state that the undo brings back.
+    first_counts: Vec<bool>,
     /// The steps that one id of the playbook stands for.
     instances: BTreeMap<String, Vec<StepId>>,
 }
@@ -32,7 +35,10 @@ impl Outputs {
             instances.entry(step.base.clone()).or_default().push(StepId(i));
         }
         let count = plan.steps.len();
-        Self { status: vec!["not run"; count], outs: vec![None; count], touched: BTreeMap::new(), instances }
+        let first_counts =
+            plan.steps.iter().map(|step| step.description.recovery == Recovery::Rerun).collect();
+        let (status, outs) = (vec!["not run"; count], vec![None; count]);
+        Self { status, outs, touched: BTreeMap::new(), first_counts, instances }
     }
 
     pub(super) fn apply(&mut self, event: &RunEvent) {
@@ -42,7 +48,10 @@ impl Outputs {
                 self.status[step.0] = "running";
                 if let Some(intent) = intent {
                     let touched = Touched { attempt: *attempt, intent: (**intent).clone(), output: None };
-                    self.touched.entry(*step).or_default().push(touched);
+                    let attempts = self.touched.entry(*step).or_default();
+                    if attempts.is_empty() || !self.first_counts[step.0] {
+                        attempts.push(touched);
+                    }
                 }
             }
             RunEvent::StepFinished { step, attempt, outcome, .. }

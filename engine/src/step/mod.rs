@@ -37,7 +37,8 @@ impl Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovery {
-    /// Running it again is harmless.
+    /// Running it again is harmless. Of an effect the intent of the first attempt then tells all that its undo needs,
+    /// such as the state found.
     Rerun,
     /// [`Step::settle`] tells whether it happened.
     Probe,
