@@ -2,8 +2,14 @@
 
 use crate::{failure::Failure, out::Out};
 use engine::{
-    Registry, expr::Outside, host::HostSpec, local::LocalOutside, local::process::LocalHost, plan::Plan,
-    report::escape, step::Services,
+    Registry,
+    expr::Outside,
+    host::HostSpec,
+    local::LocalOutside,
+    local::process::{LocalHost, end_steps},
+    plan::Plan,
+    report::escape,
+    step::Services,
 };
 use std::{
     collections::BTreeMap,
@@ -48,7 +54,7 @@ pub(crate) fn services(plan: &Plan, registry: &Registry, scratch: &Path) -> Resu
         plan.hosts.iter().map(|host| (host.name.clone(), host.clone())).collect();
     Ok(Arc::new(Services {
         registry: registry.clone(),
-        local: Arc::new(LocalHost::new()),
+        local: Arc::new(LocalHost::of_run(&plan.run.id)),
         connector: Arc::new(SshConnector::new(scratch.join("ssh"))),
         hosts,
         open: Mutex::default(),
@@ -66,10 +72,20 @@ pub(crate) fn enter(plan: &Plan, out: &Out) {
     }
 }
 
-/// Ends what a dead run left running: its connections to hosts.
-pub(crate) fn end_remains(_plan: &Plan, scratch: &Path) -> Result<(), Failure> {
+/// Ends what a dead run left running: commands of its steps, and connections to hosts.
+pub(crate) fn end_remains(plan: &Plan, scratch: &Path) -> Result<(), Failure> {
     let control = scratch.join("ssh");
-    runtime()?.block_on(end_connections(&control));
+    let ended = runtime()?.block_on(async {
+        end_connections(&control).await;
+        end_steps(&plan.run.id).await
+    });
+    ended.map_err(|error| {
+        let failure = Failure::environment(error.message);
+        match error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
     let _gone = std::fs::remove_dir_all(&control);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `command`: runs a program, or a line of shell, on this machine or a host.
 
 use crate::word::{Word, argv, last_lines, short};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use engine::{
     ErrorClass, Step, StepError,
     host::{Exec, Output as Ended, Stdin},
@@ -59,8 +60,14 @@ pub struct Output {
     pub signal: Option<i32>,
     /// stdout as text, without its last line feed. Of more than 256 KiB the head and the tail.
     pub stdout: String,
+    /// stdout as base64, if it is no UTF-8: exactly the bytes that were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_base64: Option<String>,
     /// stderr as text, likewise.
     pub stderr: String,
+    /// stderr as base64, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_base64: Option<String>,
     /// How many bytes stdout had.
     pub stdout_bytes: u64,
     /// How many bytes stderr had.
@@ -194,15 +201,61 @@ pub(crate) fn output(
         })?),
         None => None,
     };
+    let (stdout, stdout_base64) = kept(&ended.stdout);
+    let (stderr, stderr_base64) = kept(&ended.stderr);
     Ok(Output {
         code: ended.code,
         signal: ended.signal,
-        stdout: without_line_feed(text),
-        stderr: without_line_feed(ended.stderr_text()),
+        stdout,
+        stdout_base64,
+        stderr,
+        stderr_base64,
         stdout_bytes: ended.stdout_bytes,
         stderr_bytes: ended.stderr_bytes,
         json,
     })
+}
+
+/// The most that a stream may take in the journal as text, in bytes, once it is escaped: a control character takes six.
+const MOST_TEXT: usize = 384 * 1024;
+/// The same beside the bytes themselves.
+const MOST_BESIDE: usize = 32 * 1024;
+
+/// A stream as text, and as base64 if text does not say it all.
+fn kept(bytes: &[u8]) -> (String, Option<String>) {
+    match str::from_utf8(bytes) {
+        Ok(text) => (cut(&without_line_feed(text.to_owned()), MOST_TEXT), None),
+        Err(_) => {
+            let text = without_line_feed(String::from_utf8_lossy(bytes).into_owned());
+            (cut(&text, MOST_BESIDE), Some(BASE64_STANDARD.encode(bytes)))
+        }
+    }
+}
+
+/// The head and the tail of a text that would take more than `most` bytes in JSON.
+fn cut(text: &str, most: usize) -> String {
+    let cost = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' => 2,
+        c if c.is_control() && c.is_ascii() => 6,
+        c => c.len_utf8(),
+    };
+    if text.chars().map(cost).sum::<usize>() <= most {
+        return text.to_owned();
+    }
+    let part = |chars: &mut dyn Iterator<Item = char>| {
+        let mut left = most / 2;
+        chars
+            .take_while(|c| {
+                let fits = cost(*c) <= left;
+                left = left.saturating_sub(cost(*c));
+                fits
+            })
+            .map(char::len_utf8)
+            .sum::<usize>()
+    };
+    let (head, tail) = (part(&mut text.chars()), part(&mut text.chars().rev()));
+    let missing = text.len() - head - tail;
+    format!("{}\n[{missing} bytes cut]\n{}", &text[..head], &text[text.len() - tail..])
 }
 
 fn without_line_feed(mut text: String) -> String {
@@ -252,6 +305,27 @@ mod tests {
         assert_eq!(out["json"], json!({ "名": [1] }));
         let params = json!({ "run": ["echo", "{"], "parse": "json" });
         assert_eq!(bench.run("command", params).await.expect_err("fails").class, ErrorClass::Corrupt);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_text_are_kept_exactly() {
+        let bench = Bench::new();
+        let out = bench.run("command", json!({ "shell": r"printf 'a\377\000b\n'" })).await.expect("runs");
+        assert_eq!(
+            (out["stdout"].as_str(), out["stdout_base64"].as_str()),
+            (Some("a\u{fffd}\0b"), Some("Yf8AYgo="))
+        );
+        let text = bench.run("command", json!({ "run": ["echo", "名"] })).await.expect("runs");
+        assert_eq!((text["stdout"].as_str(), text.get("stdout_base64")), (Some("名"), None));
+    }
+
+    #[test]
+    fn a_text_is_cut_by_what_it_takes_in_json() {
+        assert_eq!(super::cut("名字", 6), "名字");
+        let long = "\u{1}".repeat(100);
+        let short = super::cut(&long, 60);
+        assert!(short.contains("[90 bytes cut]"), "{short:?}");
+        assert_eq!(super::cut("名字名字名字", 9), "名\n[12 bytes cut]\n字");
     }
 
     #[test]

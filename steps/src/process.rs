@@ -169,7 +169,7 @@ impl Step for Process {
     async fn intend(&self, cx: &Context, _: &Params) -> Result<Intent, StepError> {
         let step: String =
             cx.step.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
-        let tree = Tree::new();
+        let tree = Tree::of_run(&cx.services.run.id);
         let log = cx.services.scratch.join(format!("process-{step}-{}.log", &tree.marker[..8]));
         Ok(Intent { tree, log })
     }

@@ -78,9 +78,15 @@ pub struct Output {
     /// `run`: stdout as text, without its last line feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<String>,
+    /// `run`: stdout as base64, if it is no UTF-8: exactly the bytes that were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_base64: Option<String>,
     /// `run`: stderr as text, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
+    /// `run`: stderr as base64, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_base64: Option<String>,
     /// `upload`, `download`: the path of the new file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -310,7 +316,9 @@ async fn run(cx: &Context, params: &Params, words: &[Word], host: &dyn Host) -> 
     Ok(Output {
         code: shown.code,
         stdout: Some(shown.stdout),
+        stdout_base64: shown.stdout_base64,
         stderr: Some(shown.stderr),
+        stderr_base64: shown.stderr_base64,
         ..Output::default()
     })
 }

@@ -2,13 +2,14 @@
 //! processes ended with it.
 
 mod capture;
+mod cgroup;
 mod proc_fs;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use capture::Capture;
-pub use tree::{GRACE, MARKER, ProcessId, Tree};
+pub use tree::{GRACE, MARKER, ProcessId, Tree, end_steps};
 
 use crate::{
     error::{ErrorClass, StepError},
@@ -33,8 +34,11 @@ use tokio::{
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// This machine.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalHost(());
+#[derive(Clone, Debug)]
+pub struct LocalHost {
+    /// The run whose steps use it; empty for none.
+    run: String,
+}
 
 impl Default for LocalHost {
     fn default() -> Self {
@@ -46,8 +50,14 @@ impl LocalHost {
     /// This machine. Makes orphans of the processes that are started from now on children of this program.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_run("")
+    }
+
+    /// This machine as the steps of a run use it: their commands can be found by the run's id, see [`end_steps`].
+    #[must_use]
+    pub fn of_run(run: &str) -> Self {
         tree::become_subreaper();
-        Self(())
+        Self { run: run.to_owned() }
     }
 }
 
@@ -61,7 +71,7 @@ impl Host for LocalHost {
     }
 
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
-        Box::pin(run(exec, cancel))
+        Box::pin(run(exec, Tree::of_step(&self.run), cancel))
     }
 }
 
@@ -100,8 +110,10 @@ pub fn spawn_background(exec: &Exec, log: &Path, tree: Tree) -> Result<Backgroun
             return Err(StepError::internal("a background process takes no bytes for its stdin"));
         }
     };
-    let child =
-        command.stdin(stdin).stdout(out).stderr(err).spawn().map_err(|error| spawn_error(exec, &error))?;
+    let child = command.stdin(stdin).stdout(out).stderr(err).spawn().map_err(|error| {
+        tree.forget();
+        spawn_error(exec, &error)
+    })?;
     let tree = tree.started(child.id().unwrap_or_default());
     Ok(Background { tree, child })
 }
@@ -118,11 +130,10 @@ impl Drop for Guard {
     }
 }
 
-async fn run(exec: Exec, cancel: &Cancel) -> Result<Output, StepError> {
+async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepError> {
     if cancel.is_cancelled() {
         return Err(cancelled(&exec));
     }
-    let tree = Tree::new();
     let mut command = command(&exec, &tree)?;
     let (stdin, bytes) = match exec.stdin.clone() {
         Stdin::Null => (Stdio::null(), Vec::new()),
@@ -130,12 +141,11 @@ async fn run(exec: Exec, cancel: &Cancel) -> Result<Output, StepError> {
         Stdin::File(path) => (Stdio::from(open(&path)?), Vec::new()),
     };
     let stdout_file = exec.stdout_file.as_deref().map(create).transpose()?.map(tokio::fs::File::from_std);
-    let mut child = command
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| spawn_error(&exec, &error))?;
+    let mut child =
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| {
+            tree.forget();
+            spawn_error(&exec, &error)
+        })?;
     let tree = tree.started(child.id().unwrap_or_default());
     let mut guard = Guard(Some(tree.clone()));
 
@@ -222,10 +232,11 @@ fn command(exec: &Exec, tree: &Tree) -> Result<Command, StepError> {
         }
     }
     let mut command = Command::new(program);
-    command.args(arguments).envs(&exec.env).env(MARKER, tree.environment_value()).process_group(0);
+    command.args(arguments).envs(&exec.env);
     if let Some(dir) = &exec.dir {
         command.current_dir(dir);
     }
+    tree.mark(&mut command);
     Ok(command)
 }
 

@@ -221,6 +221,8 @@ async fn a_background_tree_is_found_by_its_mark_alone() {
     let planned = Tree::new();
     let started = spawn_background(&Exec::new(["sleep", "1000"]), &dir.path().join("log"), planned.clone());
     let started = started.expect("starts");
+    // In the moment of its start a process shows no environment yet.
+    until("it is found", || !planned.members().is_empty()).await;
     assert_eq!(planned.members(), started.tree.members());
     assert_eq!(planned.end(Signal::SIGTERM, super::GRACE).await.expect("ends"), 1);
     assert!(!started.tree.is_alive());
@@ -241,4 +243,26 @@ async fn a_reused_pid_is_never_touched() {
     assert_eq!(after_boot.end(Signal::SIGKILL, Duration::ZERO).await.expect("ends nothing"), 0);
     assert!(other.tree.is_alive());
     assert_eq!(other.tree.end(Signal::SIGKILL, Duration::ZERO).await.expect("ends"), 1);
+}
+
+#[tokio::test]
+async fn the_commands_of_a_dead_run_are_found_by_its_id_and_no_others() {
+    let dir = tempfile::tempdir().expect("made");
+    let run = format!("RUN{}", std::process::id());
+    let (mine, other) = (LocalHost::of_run(&run), LocalHost::of_run("OTHER"));
+    let sleep = |name: &str| sh(&format!("echo $$ > {}; exec sleep 1000", dir.path().join(name).display()));
+    let (source, cancel) = CancelSource::new();
+    let stays =
+        spawn_background(&sleep("stays"), &dir.path().join("log"), Tree::of_run(&run)).expect("starts");
+    let (died, lives, ()) =
+        tokio::join!(mine.exec(sleep("mine"), &cancel), other.exec(sleep("other"), &cancel), async {
+            let started = |name: &str| !pids(&dir.path().join(name)).is_empty();
+            until("all run", || started("mine") && started("other") && started("stays")).await;
+            assert_eq!(super::end_steps(&run).await.expect("ends"), 1);
+            assert!(alive(pids(&dir.path().join("other"))[0]) && stays.tree.is_alive());
+            source.cancel();
+        });
+    assert_eq!(died.expect("ended").signal, Some(15));
+    assert!(lives.is_err());
+    assert_eq!(stays.tree.end(Signal::SIGKILL, Duration::ZERO).await.expect("ends"), 1);
 }

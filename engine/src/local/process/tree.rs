@@ -1,6 +1,9 @@
 //! A command with everything that it started, found again by a mark in the environment, and ended as a whole.
 
-use super::proc_fs::{self, Process};
+use super::{
+    cgroup,
+    proc_fs::{self, Process},
+};
 use crate::error::{ErrorClass, StepError};
 use nix::{
     errno::Errno,
@@ -14,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, Hasher, RandomState},
+    path::PathBuf,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
+use tokio::process::Command;
 
 /// The variable that marks every process of a tree. A run inside a run appends its mark with a `:`.
 pub const MARKER: &str = "SHAKEDOWN_TREE";
@@ -45,6 +50,12 @@ pub struct Tree {
     pub marker: String,
     /// The boot in which it was started; after another boot nothing of it is left.
     pub boot_id: String,
+    /// The control group of its processes, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<PathBuf>,
+    /// Marks of what the tree is part of, parted by `:`.
+    #[serde(skip)]
+    within: String,
     /// The command itself, once it has been started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<ProcessId>,
@@ -64,18 +75,50 @@ impl Tree {
     /// A tree that has no process yet, with a mark of its own.
     #[must_use]
     pub fn new() -> Self {
+        Self::of_run("")
+    }
+
+    /// A tree of a run's step; with the run's id all of them can be found again.
+    #[must_use]
+    pub fn of_run(run: &str) -> Self {
         let half = || RandomState::new().build_hasher().finish();
         let marker = format!("{:016x}{:016x}", half(), half());
-        Self { marker, boot_id: proc_fs::boot_id(), root: None, own_group: false }
+        let group =
+            cgroup::path_for(&if run.is_empty() { marker.clone() } else { format!("{run}-{marker}") });
+        let within = if run.is_empty() { String::new() } else { run_mark(run) };
+        Self { marker, boot_id: proc_fs::boot_id(), group, within, root: None, own_group: false }
+    }
+
+    /// As a tree of a step that is over when its command is; see [`end_steps`].
+    #[must_use]
+    pub(super) fn of_step(run: &str) -> Self {
+        let mut tree = Self::of_run(run);
+        if !run.is_empty() {
+            tree.group = cgroup::path_for(&format!("{}-{}", step_name(run), tree.marker));
+            tree.within = format!("{}:{}", run_mark(run), step_mark(run));
+        }
+        tree
+    }
+
+    /// Has the command run as the tree's root: marked, in a process group of its own, in the control group if it may.
+    pub(super) fn mark(&self, command: &mut Command) {
+        command.env(MARKER, self.environment_value()).process_group(0);
+        if let Some(group) = &self.group {
+            cgroup::enter(group, command.as_std_mut());
+        }
+    }
+
+    /// Takes away what was made for a tree that was not started.
+    pub(super) fn forget(&self) {
+        self.group.iter().for_each(|group| cgroup::remove(group));
     }
 
     /// The value to give to [`MARKER`]: the marks of the trees that this program is in, and the tree's own.
     #[must_use]
     pub fn environment_value(&self) -> String {
-        match std::env::var(MARKER) {
-            Ok(outer) if !outer.is_empty() => format!("{outer}:{}", self.marker),
-            _ => self.marker.clone(),
-        }
+        let outer = std::env::var(MARKER).unwrap_or_default();
+        let marks = [outer.as_str(), &self.within, &self.marker];
+        marks.into_iter().filter(|mark| !mark.is_empty()).collect::<Vec<_>>().join(":")
     }
 
     /// The tree once its root runs as `pid`, the leader of a process group of its own.
@@ -94,8 +137,9 @@ impl Tree {
         }
         let me = std::process::id();
         let all = proc_fs::all();
-        let mut chosen: BTreeMap<u32, Process> =
-            all.iter().filter(|p| p.pid != me && self.claims(p, &all)).map(|p| (p.pid, *p)).collect();
+        let grouped = self.group.as_deref().map(cgroup::members).unwrap_or_default();
+        let claimed = |p: &&Process| p.pid != me && (grouped.contains(&p.pid) || self.claims(p, &all));
+        let mut chosen: BTreeMap<u32, Process> = all.iter().filter(claimed).map(|p| (p.pid, *p)).collect();
         loop {
             let before = chosen.len();
             for process in &all {
@@ -152,12 +196,16 @@ impl Tree {
                 empty_looks += 1;
                 // A process that is just being exchanged for another program shows no environment for a moment.
                 if met.is_empty() || empty_looks == 2 {
+                    self.forget();
                     return Ok(met.len());
                 }
                 continue;
             }
             empty_looks = 0;
             let waited = began.elapsed();
+            if waited >= grace {
+                self.group.iter().for_each(|group| cgroup::kill(group));
+            }
             let mut denied = 0;
             for member in &members {
                 let mut sent = Ok(());
@@ -189,6 +237,36 @@ impl Tree {
             .await
             .map_err(|error| StepError::internal(format!("cannot end processes: {error}")))?
     }
+}
+
+fn run_mark(run: &str) -> String {
+    format!("run-{run}")
+}
+
+fn step_mark(run: &str) -> String {
+    format!("step-{run}")
+}
+
+/// How the control groups of a run's steps are named.
+fn step_name(run: &str) -> String {
+    format!("step-{run}")
+}
+
+/// Ends what is left of the commands of a dead run: those of steps that end with their command. What was started to live
+/// on beside the steps is ended by its undo. Gives the number of processes that were met.
+///
+/// # Errors
+/// Processes are still alive.
+pub async fn end_steps(run: &str) -> Result<usize, StepError> {
+    let mut tree = Tree::new();
+    (tree.marker, tree.group) = (step_mark(run), None);
+    let mut met = tree.end(Signal::SIGTERM, GRACE).await?;
+    for group in cgroup::find(&step_name(run)) {
+        let mut rest = tree.clone();
+        rest.group = Some(group);
+        met += rest.end(Signal::SIGTERM, GRACE).await?;
+    }
+    Ok(met)
 }
 
 /// Sends a signal if the pid still belongs to that process.
