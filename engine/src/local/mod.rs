@@ -11,6 +11,7 @@ mod outputs;
 mod outside;
 mod setup;
 mod signal;
+mod space;
 mod survey;
 mod undo;
 
@@ -20,6 +21,7 @@ pub use info::run_info;
 pub use outside::LocalOutside;
 
 pub use setup::{Asker, DeadRun, FailedCheck, RunEnd, Setup};
+pub use space::allocate;
 pub use survey::{Survey, survey};
 
 pub mod process;

@@ -189,6 +189,12 @@ fn open(database: &str, access: Access) -> Result<Connection, StepError> {
     Ok(connection)
 }
 
+/// The size of a page, in bytes.
+pub(super) fn page_size(connection: &Connection) -> Result<u64, StepError> {
+    let size = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0));
+    size.map(|size| u64::try_from(size).unwrap_or(4096)).map_err(|error| explain(connection, &error))
+}
+
 /// Runs `work` in a short write transaction. Deferred ones fail at once when they have to become writers.
 pub(super) fn immediate<T>(
     connection: &mut Connection,

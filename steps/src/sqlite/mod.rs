@@ -3,6 +3,7 @@
 mod check;
 mod connection;
 mod insert;
+mod reserve;
 mod value;
 
 pub use check::{Check, Health};
@@ -14,7 +15,7 @@ use engine::{
     Step, StepError,
     error::ErrorClass,
     quantity::Millis,
-    step::{Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
+    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,12 @@ pub struct Intent {
     /// The highest rowid before: the new row's is above.
     #[serde(default)]
     above: Option<i64>,
+    /// The file that takes up the space which the undo needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reserve: Option<String>,
+    /// How large it is, in bytes.
+    #[serde(default)]
+    reserve_bytes: u64,
 }
 
 impl Step for Sqlite {
@@ -127,7 +134,8 @@ impl Step for Sqlite {
                       transactions. Locks of others are waited for up to `busy_timeout`, and the waits are counted \
                       in `out.db`. The journal mode is never changed, and no checkpoint or vacuum is run.\n\n\
                       `insert` is undone by deleting that row, but only if the columns that were written still hold \
-                      what was written; other columns belong to the program under test. `execute` needs a written \
+                      what was written; other columns belong to the program under test. The space that this takes is put by \
+                      in a hidden file beside the database, so that a full disk cannot keep the row. `execute` needs a written \
                       `undo`. `check` takes one or a list of `exists`, `readable`, `writable`, `wal`, `quick`, `full` \
                       and `schema` (with `table` and `columns`).\n\nBLOBs appear as `{\"$blob\": \"hex\"}`.",
             example: "record:\n  sqlite:\n    database: /data/media_status.db\n    insert:\n      into: media_transfer_status\n      \
@@ -210,13 +218,17 @@ impl Step for Sqlite {
 
     async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
         let Some(insert) = params.insert.clone() else { return Ok(Intent::default()) };
-        let (above, _) = Task::new(cx, &params.database, params.busy_timeout, Access::Read)
-            .run(move |connection| insert.highest_rowid(connection))
+        let ((above, page), _) = Task::new(cx, &params.database, params.busy_timeout, Access::Read)
+            .run(move |connection| {
+                Ok((insert.highest_rowid(connection)?, connection::page_size(connection)?))
+            })
             .await?;
-        Ok(Intent { above: Some(above) })
+        let mark = engine::local::process::Tree::new().marker;
+        let reserve = Some(reserve::path(&params.database, &mark));
+        Ok(Intent { above: Some(above), reserve, reserve_bytes: page * reserve::PAGES })
     }
 
-    async fn run(&self, cx: &Context, params: &Params, _: &Intent) -> Result<Output, StepError> {
+    async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Output, StepError> {
         let access = match params.insert.is_some() || params.execute.is_some() {
             true => Access::Write,
             false => Access::Read,
@@ -236,6 +248,9 @@ impl Step for Sqlite {
                 })
                 .await?;
             return Ok(Output { health: Some(health), db, ..Output::default() });
+        }
+        if let Some(path) = &intent.reserve {
+            reserve::make(path, intent.reserve_bytes)?;
         }
         let (mut output, db) = task
             .run(move |connection| match (&params.query, &params.insert, &params.execute) {
@@ -298,6 +313,10 @@ impl Step for Sqlite {
         output: Option<&Output>,
     ) -> Result<Undone, StepError> {
         let Some(insert) = params.insert.clone() else { return Ok(Undone::NothingToDo) };
+        // On a full disk this is the space that the delete takes.
+        if let Some(path) = &intent.reserve {
+            reserve::release(path)?;
+        }
         let (database, above, rowid) =
             (params.database.clone(), intent.above, output.and_then(|output| output.rowid));
         let task = Task::new(cx, &params.database, params.busy_timeout, Access::Write);
@@ -318,6 +337,13 @@ impl Step for Sqlite {
         output: Option<&Output>,
     ) -> Result<Presence, StepError> {
         let Some(insert) = params.insert.clone() else { return Ok(Presence::Gone) };
+        if let Some(path) = intent.reserve.as_ref().filter(|path| std::path::Path::new(path).exists()) {
+            return Ok(Presence::Present(Leftover {
+                what: format!("file `{path}`"),
+                why: "the space that was put by for the undo is still taken".into(),
+                remove_with: format!("rm -- '{}'", path.replace('\'', "'\\''")),
+            }));
+        }
         let (database, above, rowid) =
             (params.database.clone(), intent.above, output.and_then(|output| output.rowid));
         let task = Task::new(cx, &params.database, params.busy_timeout, Access::Read);

@@ -1,10 +1,9 @@
 //! Space that is put by before the first effect, so that a full disk cannot keep a run from writing down its undo.
 
-use crate::plan::Plan;
-use nix::fcntl::posix_fallocate;
+use crate::{local::allocate, plan::Plan};
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{self, OpenOptions},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -56,25 +55,6 @@ impl Reserve {
     /// The one that a dead owner left, if it did.
     pub(super) fn found(path: &Path) -> Option<Self> {
         path.exists().then(|| Self(path.to_owned()))
-    }
-}
-
-fn allocate(file: &mut File, bytes: u64) -> io::Result<()> {
-    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    match posix_fallocate(&*file, 0, length) {
-        Ok(()) => Ok(()),
-        // A file system that cannot: zeros take up space too, unless it compresses them.
-        Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {
-            let zeros = vec![0u8; 64 * 1024];
-            let mut left = bytes;
-            while left > 0 {
-                let count = usize::try_from(left).unwrap_or(zeros.len()).min(zeros.len());
-                file.write_all(&zeros[..count])?;
-                left -= count as u64;
-            }
-            file.sync_all()
-        }
-        Err(errno) => Err(errno.into()),
     }
 }
 
