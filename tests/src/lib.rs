@@ -1,3 +1,4 @@
 //! What the tests share.
 
 pub mod lab;
+pub mod stage;

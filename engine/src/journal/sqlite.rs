@@ -123,7 +123,9 @@ impl Store {
         let connection = Connection::open(&path).map_err(|error| cannot("open the journal", &path, error))?;
         let store = Self { dir: dir.to_owned(), connection: Arc::new(Mutex::new(connection)) };
         store.prepare().map_err(|error| {
-            let hint = error.hint.clone().unwrap_or_else(|| health::move_away(&path));
+            let full = || "its disk is full: df -h; or choose another folder: --state-dir DIR".to_owned();
+            let usual = || if crate::local::is_full(&path) { full() } else { health::move_away(&path) };
+            let hint = error.hint.clone().unwrap_or_else(usual);
             cannot("use the journal", &path, error).hint(hint)
         })?;
         Ok(store)

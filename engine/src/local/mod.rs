@@ -21,7 +21,7 @@ pub use info::run_info;
 pub use outside::LocalOutside;
 
 pub use setup::{Asker, DeadRun, FailedCheck, RunEnd, Setup};
-pub use space::allocate;
+pub use space::{allocate, is_full};
 pub use survey::{Survey, survey};
 
 pub mod process;

@@ -1,10 +1,21 @@
 //! Disk space that is really there.
 
-use nix::fcntl::posix_fallocate;
+use nix::{fcntl::posix_fallocate, sys::statvfs::statvfs};
 use std::{
     fs::File,
     io::{self, Write},
+    path::Path,
 };
+
+/// A file system with less free space, in bytes, counts as full: SQLite needs so much for its shared memory alone.
+const FULL: u64 = 64 * 1024;
+
+/// Whether the file system on which `path` is has no space left.
+#[must_use]
+pub fn is_full(path: &Path) -> bool {
+    let stat = statvfs(path).or_else(|_| statvfs(path.parent().unwrap_or(Path::new("/"))));
+    stat.is_ok_and(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()) < FULL)
+}
 
 /// Makes a new file take up `bytes`, so that they are there when they are given back.
 ///

@@ -213,8 +213,14 @@ fn remove(path: &str) -> Result<Undone, StepError> {
             Ok(Undone::Removed)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
-        Err(error) => Err(StepError::io(format!("remove `{path}`"), &error)
-            .hint(format!("remove it by hand: rm -- {}", super::shell(path)))),
+        // A file system that is read-only says so also of what is not there.
+        Err(_) if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) => {
+            Ok(Undone::NothingToDo)
+        }
+        Err(error) => {
+            Err(StepError::io(format!("remove `{path}`"), &error)
+                .hint(format!("rm -- {}", super::shell(path))))
+        }
     }
 }
 

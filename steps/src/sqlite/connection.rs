@@ -240,6 +240,10 @@ fn classify(database: &str, error: &Error) -> StepError {
             ErrorClass::Denied,
             format!("check owner and mode of the file and of its folder: namei -l {database}"),
         ),
+        // Without room for its shared memory or its log SQLite speaks of an I/O error.
+        Some(ErrorCode::SystemIoFailure) if engine::local::is_full(Path::new(database)) => {
+            (ErrorClass::NoSpace, "free space first; see: df -h".to_owned())
+        }
         Some(ErrorCode::DiskFull) => (ErrorClass::NoSpace, "free space first; see: df -h".to_owned()),
         Some(ErrorCode::ConstraintViolation) => {
             (ErrorClass::Exists, "another row has these values already".to_owned())

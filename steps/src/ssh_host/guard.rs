@@ -46,14 +46,17 @@ while read -r beat; do kill -s KILL "$t"; { sleep PATIENCE; end; } & t=$!; done
 end
 "#;
 
-/// The guard. After its last line it waits for the end of its lease: the client of OpenSSH loses what stderr still
-/// holds when the end of a session reaches it together with it. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and `grep`.
+/// The guard. After its last line it waits for the end of its lease, but not longer than for a beat, for the line may be
+/// cut: the client of OpenSSH loses what stderr still holds when the end of a session reaches it together with it. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and `grep`.
 const GUARD: &str = r#"
 n=NONCE; d=DOG; q=; unset CDPATH
 exec 3<&0 </dev/null
 say() {
   printf '\n%s %s %s\n' "$n" "$1" "$2" >&2
-  while read -r x <&3; do :; done
+  exec >/dev/null 2>&1
+  sleep PATIENCE 3<&- & t=$!
+  ( while read -r x; do :; done; kill -s TERM "$t" ) <&3 & e=$!
+  wait "$t"; kill -s KILL "$e"
   exit 0
 }
 for x in setsid grep TOOLS; do command -v "$x" >/dev/null 2>&1 || say tool "$x"; done
@@ -127,6 +130,7 @@ pub(super) fn guard(exec: &Exec, nonce: String, stdin_bytes: Option<u64>) -> Res
     // What comes from the playbook is put in last, so that it cannot hold a placeholder.
     let script = GUARD
         .trim()
+        .replacen("PATIENCE", &PATIENCE_S.to_string(), 1)
         .replacen("NONCE", &nonce, 1)
         .replacen("TOOLS", if stdin_bytes.is_some() { "head" } else { "" }, 1)
         .replacen("DOG", &quote(&DOG.replace("PATIENCE", &PATIENCE_S.to_string())), 1);

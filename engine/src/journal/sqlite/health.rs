@@ -75,6 +75,8 @@ pub(super) fn check(path: &Path) -> Result<(), JournalError> {
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
                 Err(damaged(error.to_string()))
             }
+            _ if crate::local::is_full(path) => Err(cannot("read the journal", path, error)
+                .hint("its disk is full: df -h; or choose another folder: --state-dir DIR")),
             _ => Err(cannot("read the journal", path, error)),
         },
     }
