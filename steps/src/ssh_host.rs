@@ -3,6 +3,7 @@
 mod errors;
 mod guard;
 mod heed;
+mod line;
 mod link;
 #[cfg(test)]
 pub(crate) mod sshd;
@@ -16,6 +17,7 @@ use engine::{
 };
 use errors::{connect_error, lost};
 use guard::{BEAT_S, Ended, guard};
+use line::Line;
 use link::{Destination, Link};
 use openssh::{ChildStdin, Session, Stdio};
 use std::{
@@ -27,7 +29,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{Mutex, Semaphore},
+    sync::Semaphore,
 };
 
 /// How many commands run at once on a host; servers allow 10 sessions a connection unless told otherwise.
@@ -36,6 +38,13 @@ const CHANNELS: usize = 8;
 const END: Duration = Duration::from_secs(10);
 /// How long output is read on after the command has ended.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long a host that went away is waited for by a command that may be run again, or was never sent.
+const AWAY: Duration = Duration::from_secs(30);
+/// The pauses between tries to connect to a host that went away.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How often a command may lose its connection before it is given up.
+const LOSSES: u32 = 3;
 
 /// Connects to hosts over ssh.
 #[derive(Debug)]
@@ -65,12 +74,9 @@ impl Connector for SshConnector {
                 .map_err(|error| StepError::io(format!("open `{}`", self.control_dir.display()), &error))?;
             let link =
                 Link { spec: spec.clone(), destination, control_dir: self.control_dir.clone(), folder };
-            let session = link.connect().await?;
-            Ok(Arc::new(SshHost {
-                link,
-                session: Mutex::new(Some(session)),
-                channels: Semaphore::new(CHANNELS),
-            }) as Arc<dyn Host>)
+            // The first command connects: it is what can be cancelled while a host does not answer.
+            Ok(Arc::new(SshHost { line: Line::new(link), channels: Semaphore::new(CHANNELS) })
+                as Arc<dyn Host>)
         })
     }
 }
@@ -91,8 +97,7 @@ pub async fn end_connections(control_dir: &Path) {
 
 /// A host behind ssh.
 struct SshHost {
-    link: Link,
-    session: Mutex<Option<Arc<Session>>>,
+    line: Line,
     channels: Semaphore,
 }
 
@@ -114,7 +119,7 @@ impl From<StepError> for Failure {
 
 impl Host for SshHost {
     fn name(&self) -> &str {
-        &self.link.spec.name
+        &self.spec().name
     }
 
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
@@ -127,81 +132,119 @@ impl Host for SshHost {
                     channel.map_err(|_| StepError::internal("the connection is closed"))?
                 }
             };
-            for last in [false, true] {
-                let session = tokio::select! {
-                    () = cancel.cancelled() => return Err(stopped()),
-                    session = self.session() => session?,
+            let mut away: Option<Away> = None;
+            loop {
+                let session = match self.line.session(cancel).await {
+                    Ok(session) => session,
+                    Err(error) => match &mut away {
+                        Some(away) if error.class == ErrorClass::Unreachable && away.goes_on() => {
+                            away.pause(cancel).await;
+                            continue;
+                        }
+                        _ => return Err(error),
+                    },
                 };
-                match self.attempt(&session, &exec, cancel).await {
+                let tried = match self.settle(&session, cancel).await {
+                    Ok(()) => self.attempt(&session, &exec, Tree::new().marker, cancel).await,
+                    Err(failure) => Err(failure),
+                };
+                let error = match tried {
                     Ok(output) => return Ok(output),
                     Err(Failure::Final(error)) => return Err(error),
-                    Err(Failure::NotSent(why)) if last => {
-                        return Err(connect_error(&self.link.spec, &why));
+                    Err(Failure::NotSent(why)) => connect_error(self.spec(), &why),
+                    Err(Failure::Lost(why)) => {
+                        let error = lost(self.spec(), &program, &why);
+                        if !exec.repeatable {
+                            self.line.forget(&session).await;
+                            return Err(error);
+                        }
+                        error
                     }
-                    Err(Failure::Lost(why)) if last || !exec.repeatable => {
-                        self.forget(&session).await;
-                        return Err(lost(&self.link.spec, &program, &why));
-                    }
-                    Err(Failure::NotSent(_) | Failure::Lost(_)) => self.forget(&session).await,
+                };
+                self.line.forget(&session).await;
+                let away = away.get_or_insert_with(Away::new);
+                away.losses += 1;
+                if away.losses > LOSSES || !away.goes_on() {
+                    return Err(error);
                 }
             }
-            Err(StepError::internal("no attempt was made"))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let session = self.session.lock().await.take();
-            if let Some(session) = session {
-                let master = link::master_of(&session).await;
-                // A connection that is gone needs no end; its folder goes with the session either way.
-                match Arc::try_unwrap(session) {
-                    Ok(session) => drop(session.close().await),
-                    Err(shared) => drop(shared),
-                }
-                // The request to end is answered before the process has ended: nothing of ours may outlive the run.
-                if let Some(master) = master {
-                    master.await_end().await;
-                }
-            }
-        })
+        Box::pin(self.line.close())
+    }
+}
+
+/// A host that was there and is not any more: until when it is waited for.
+struct Away {
+    until: tokio::time::Instant,
+    pause: Duration,
+    losses: u32,
+}
+
+impl Away {
+    fn new() -> Self {
+        Self { until: tokio::time::Instant::now() + AWAY, pause: FIRST_PAUSE, losses: 0 }
+    }
+
+    fn goes_on(&self) -> bool {
+        tokio::time::Instant::now() < self.until
+    }
+
+    /// Waits before the next try to connect, each time longer; a cancelled wait ends at once.
+    async fn pause(&mut self, cancel: &Cancel) {
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = cancel.cancelled() => {}
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 impl SshHost {
-    /// The connection, made again if it was lost.
-    async fn session(&self) -> Result<Arc<Session>, StepError> {
-        let mut session = self.session.lock().await;
-        if let Some(session) = &*session {
-            return Ok(session.clone());
-        }
-        Ok(session.insert(self.link.connect().await?).clone())
+    fn spec(&self) -> &HostSpec {
+        &self.line.link.spec
     }
 
-    /// Drops a connection that broke, unless another command has made a new one already.
-    async fn forget(&self, broken: &Arc<Session>) {
-        let mut session = self.session.lock().await;
-        if session.as_ref().is_some_and(|now| Arc::ptr_eq(now, broken)) {
-            *session = None;
+    /// Ends on the host what an earlier command left there whose end nobody saw, such as one whose connection broke:
+    /// before anything else runs, so that no undo works beside what it is to take back.
+    async fn settle(&self, session: &Arc<Session>, cancel: &Cancel) -> Result<(), Failure> {
+        let mut doubts = self.line.doubts().await;
+        if let Some(sweep) = doubts.sweep() {
+            self.attempt(session, &sweep, Tree::new().marker, cancel).await?;
+            doubts.settled();
         }
+        Ok(())
     }
 
-    async fn attempt(&self, session: &Arc<Session>, exec: &Exec, cancel: &Cancel) -> Result<Output, Failure> {
+    async fn attempt(
+        &self,
+        session: &Arc<Session>,
+        exec: &Exec,
+        marker: String,
+        cancel: &Cancel,
+    ) -> Result<Output, Failure> {
         let (data, length) = Data::open(&exec.stdin).await?;
-        let guarded = guard(exec, Tree::new().marker, length)?;
+        let guarded = guard(exec, marker.clone(), length)?;
         let sink = match &exec.stdout_file {
             Some(path) => Some(create(path).await?),
             None => None,
         };
-        let mut child = session
-            .clone()
-            .arc_raw_command(&guarded.text)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .await
-            .map_err(|error| self.not_started(&error))?;
+        let mut command = session.clone().arc_raw_command(&guarded.text);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let doubt = self.line.doubt(marker);
+        // On a connection that hangs even the start of a command does.
+        let mut child = tokio::select! {
+            child = command.spawn() => child.map_err(|error| {
+                let failure = self.not_started(&error);
+                doubt.dispel();
+                failure
+            })?,
+            () = cancel.cancelled() => {
+                return Err(Failure::Final(self.cancelled(&exec.argv[0]).unknown_outcome()));
+            }
+        };
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(StepError::internal("a pipe to a command is missing").into());
@@ -254,6 +297,9 @@ impl SshHost {
         let mut stderr = err.into_bytes();
         let before = stderr.len();
         let ended = guarded.ended(&mut stderr);
+        if ended.is_some() {
+            doubt.dispel();
+        }
         if cancelled {
             let error = self.cancelled(&exec.argv[0]);
             return Err(Failure::Final(if ended.is_some() { error } else { error.unknown_outcome() }));
@@ -285,21 +331,21 @@ impl SshHost {
     }
 
     fn read_end(&self, ended: Ended, exec: &Exec) -> Result<(i32, usize), StepError> {
-        let (program, host) = (&exec.argv[0], &self.link.spec.name);
+        let (program, host) = (&exec.argv[0], &self.spec().name);
         match ended {
             Ended::Status { code, left_behind } => Ok((code, left_behind)),
             Ended::NoProgram => Err(StepError::new(
                 ErrorClass::NotFound,
                 format!("program `{program}` does not exist on `{host}`"),
             )
-            .hint(format!("ssh {} 'command -v {program}; echo $PATH'", self.link.spec.ssh))),
+            .hint(format!("ssh {} 'command -v {program}; echo $PATH'", self.spec().ssh))),
             Ended::NoDirectory => Err(StepError::new(
                 ErrorClass::NotFound,
                 format!("directory `{}` cannot be entered on `{host}`", exec.dir.as_deref().unwrap_or("")),
             )
             .hint(format!(
                 "ssh {} ls -ld {}",
-                self.link.spec.ssh,
+                self.spec().ssh,
                 exec.dir.as_deref().unwrap_or("")
             ))),
             Ended::NoTool(tool) => Err(StepError::new(
@@ -314,12 +360,9 @@ impl SshHost {
 
     /// A login that runs something else than what it is sent, or nothing.
     fn no_shell(&self, status: &std::process::ExitStatus, stderr: &[u8]) -> StepError {
-        let message = format!("host `{}` did not run the command to its end: {status}", self.link.spec.name);
+        let message = format!("host `{}` did not run the command to its end: {status}", self.spec().name);
         let error = StepError::new(ErrorClass::Unsupported, message)
-            .hint(format!(
-                "the login must run commands by a POSIX shell; try: ssh {} true",
-                self.link.spec.ssh
-            ))
+            .hint(format!("the login must run commands by a POSIX shell; try: ssh {} true", self.spec().ssh))
             .unknown_outcome();
         String::from_utf8_lossy(stderr).lines().take(5).fold(error, |error, line| error.detail(line))
     }
@@ -330,7 +373,7 @@ impl SshHost {
             openssh::Error::SshMux(_) if text.contains("refused") => Failure::Final(
                 StepError::new(
                     ErrorClass::Busy,
-                    format!("host `{}` allows no further command on the connection", self.link.spec.name),
+                    format!("host `{}` allows no further command on the connection", self.spec().name),
                 )
                 .hint("raise MaxSessions in the sshd_config of the host to 10 or more")
                 .detail(text),
@@ -345,7 +388,7 @@ impl SshHost {
     fn cancelled(&self, program: &str) -> StepError {
         StepError::new(
             ErrorClass::Cancelled,
-            format!("`{program}` on `{}` was stopped with the run", self.link.spec.name),
+            format!("`{program}` on `{}` was stopped with the run", self.spec().name),
         )
     }
 }

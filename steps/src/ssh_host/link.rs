@@ -4,7 +4,10 @@ use super::{
     errors::{connect_error, host_part},
     guard::BEAT_S,
 };
-use engine::{ErrorClass, StepError, host::HostSpec};
+use engine::{
+    ErrorClass, StepError,
+    host::{Cancel, HostSpec},
+};
 use openssh::Session;
 use std::{
     fs::File,
@@ -14,12 +17,16 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::process::Command;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
 
 /// How long the TCP connection and the handshake may take, in seconds.
 const CONNECT_S: u64 = 10;
 /// How long the connection with its login may take.
 const LOGIN: Duration = Duration::from_secs(30);
+/// How many keep-alives may stay without an answer. ssh gives up when the next would be due: 20 s after the last word
+/// of the host, as the watchdog on the host does.
+const UNANSWERED: u32 = 3;
 /// How long an unused connection stays after its run has died, in seconds.
 const PERSIST_S: u64 = 60;
 /// The longest folder in which a socket can be made: the kernel takes 107 bytes, ssh adds 17 of its own.
@@ -85,7 +92,7 @@ pub(super) struct Master {
 }
 
 /// How long a master may take to end once it is told to.
-const END: Duration = Duration::from_secs(2);
+pub(super) const END: Duration = Duration::from_secs(2);
 
 /// The process that serves a connection, if it still does.
 pub(super) async fn master_of(session: &Session) -> Option<Master> {
@@ -128,6 +135,24 @@ impl Master {
     }
 }
 
+/// Ends an ssh that is still logging in, with the program that it connects by.
+async fn give_up(ssh: &mut Child, dir: TempDir) {
+    if let Some(id) = ssh.id().and_then(|id| i32::try_from(id).ok()) {
+        let group = nix::unistd::Pid::from_raw(id);
+        let _gone_already = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+    }
+    let _status = ssh.wait().await;
+    // It may have logged in, and gone to the background, in this very moment.
+    if dir.path().join("master").exists() {
+        let session = Session::new_native_mux(dir);
+        let master = master_of(&session).await;
+        drop(tokio::time::timeout(END, session.close()).await);
+        if let Some(master) = master {
+            master.await_end().await;
+        }
+    }
+}
+
 /// All that is needed to make a connection, and to make it again.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -139,7 +164,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) async fn connect(&self) -> Result<Arc<Session>, StepError> {
+    /// Logs in. When `cancel` is raised, the half-made connection is ended before the answer comes.
+    pub(super) async fn connect(&self, cancel: &Cancel) -> Result<Arc<Session>, StepError> {
         let short = format!("/proc/{}/fd/{}", std::process::id(), self.folder.as_raw_fd());
         let long = self.control_dir.as_os_str().len() > LONGEST_DIR;
         let parent = if long { Path::new(&short) } else { self.control_dir.as_path() };
@@ -147,21 +173,32 @@ impl Link {
             StepError::io(format!("make a folder in `{}`", self.control_dir.display()), &error)
         })?;
         let log = dir.path().join("log");
-        let mut ssh = self.command(dir.path(), &log);
-        let status = match tokio::time::timeout(LOGIN, ssh.status()).await {
-            Ok(Ok(status)) => status,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StepError::new(ErrorClass::Unsupported, "the program `ssh` does not exist here")
-                    .hint("sudo apt install openssh-client"));
+        let mut ssh = self.command(dir.path(), &log).spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                StepError::new(ErrorClass::Unsupported, "the program `ssh` does not exist here")
+                    .hint("sudo apt install openssh-client")
             }
-            Ok(Err(error)) => return Err(StepError::io("run `ssh`", &error)),
-            Err(_) => return Err(connect_error(&self.spec, "the login timed out")),
+            _ => StepError::io("run `ssh`", &error),
+        })?;
+        let ended = tokio::select! {
+            status = ssh.wait() => Ok(status.map_err(|error| StepError::io("run `ssh`", &error))?),
+            () = tokio::time::sleep(LOGIN) => Err(connect_error(&self.spec, "the login timed out")),
+            () = cancel.cancelled() => Err(StepError::new(
+                ErrorClass::Cancelled,
+                format!("connecting to host `{}` was stopped with the run", self.spec.name),
+            )),
         };
-        if !status.success() {
-            let log = std::fs::read(&log).unwrap_or_default();
-            return Err(connect_error(&self.spec, &String::from_utf8_lossy(&log)));
+        match ended {
+            Ok(status) if status.success() => Ok(Arc::new(Session::new_native_mux(dir))),
+            Ok(_) => {
+                let log = std::fs::read(&log).unwrap_or_default();
+                Err(connect_error(&self.spec, &String::from_utf8_lossy(&log)))
+            }
+            Err(error) => {
+                give_up(&mut ssh, dir).await;
+                Err(error)
+            }
         }
-        Ok(Arc::new(Session::new_native_mux(dir)))
     }
 
     /// The ssh that logs in and then serves all commands from the background.
@@ -182,11 +219,12 @@ impl Link {
         let persist = format!("ControlPersist={PERSIST_S}s");
         let timeout = format!("ConnectTimeout={CONNECT_S}");
         let alive = format!("ServerAliveInterval={BEAT_S}");
+        let alive_count = format!("ServerAliveCountMax={UNANSWERED}");
         for option in [
             persist.as_str(),
             timeout.as_str(),
             alive.as_str(),
-            "ServerAliveCountMax=4",
+            alive_count.as_str(),
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
             "UpdateHostKeys=no",

@@ -19,10 +19,17 @@ async fn connect(dir: &Path, spec: &HostSpec) -> Result<Arc<dyn Host>, StepError
     SshConnector::new(dir.join("ssh")).connect(spec).await
 }
 
+/// Why the first command, which is what connects, does not run.
+async fn refusal(dir: &Path, spec: &HostSpec) -> StepError {
+    let host = connect(dir, spec).await.expect("nothing is asked yet");
+    host.exec(Exec::new(["true"]), &Cancel::never()).await.expect_err("refused")
+}
+
 async fn bed() -> Bed {
     let sshd = Sshd::start();
     let dir = tempfile::tempdir().expect("made");
-    let host = connect(dir.path(), &sshd.spec("nas")).await.expect("connects");
+    let host = connect(dir.path(), &sshd.spec("nas")).await.expect("nothing is asked yet");
+    host.exec(Exec::new(["true"]), &Cancel::never()).await.expect("connects");
     Bed { sshd, dir, host }
 }
 
@@ -221,6 +228,50 @@ async fn a_repeatable_command_is_run_again_after_a_broken_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_command_left_is_gone_before_the_next_begins() {
+    let bed = bed().await;
+    let file = bed.at("pids");
+    let host = bed.host.clone();
+    let command = sh(&format!("{}; wait; sleep 1000", daemons(&file)));
+    let running = tokio::spawn(async move { host.exec(command, &Cancel::never()).await });
+    until("all run", async || pids(&file).len() == 5).await;
+    bed.sshd.break_connections();
+    assert!(running.await.expect("no panic").expect_err("lost").outcome_unknown);
+    // The watchdog would leave them two seconds; the next command does not begin beside them.
+    bed.exec(Exec::new(["true"])).await.expect("runs");
+    assert!(!pids(&file).into_iter().any(alive));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connecting_to_a_silent_host_can_be_cancelled_and_leaves_no_ssh() {
+    // Whoever connects to it is never answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = silent.local_addr().expect("bound").port();
+    let dir = tempfile::tempdir().expect("made");
+    let mut spec = Sshd::start().spec("nas");
+    spec.ssh = format!("ssh://127.0.0.1:{port}");
+    let control = dir.path().join("ssh");
+    let half_made = || {
+        let name = control.display().to_string();
+        let all = fs::read_dir("/proc").expect("read").flatten();
+        all.filter(|entry| {
+            let argv = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&argv).contains(&name)
+        })
+        .count()
+    };
+    let host = connect(dir.path(), &spec).await.expect("nothing is asked yet");
+    let (source, cancel) = CancelSource::new();
+    let running = tokio::spawn(async move { host.exec(Exec::new(["true"]), &cancel).await });
+    until("ssh runs", async || half_made() > 0).await;
+    source.cancel();
+    let error = running.await.expect("no panic").expect_err("cancelled");
+    assert_eq!(error.class, ErrorClass::Cancelled, "{error:?}");
+    assert_eq!(half_made(), 0);
+    assert!(fs::read_dir(&control).expect("there").next().is_none(), "its folder is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn at_most_eight_commands_run_at_once() {
     let bed = bed().await;
     let dir = bed.at("now");
@@ -246,13 +297,14 @@ async fn an_unknown_host_key_is_refused_and_never_added() {
     fs::write(&known, "").expect("written");
     let mut spec = sshd.spec("nas");
     spec.known_hosts = Some(known.display().to_string());
-    let error = connect(dir.path(), &spec).await.err().expect("refused");
+    let error = refusal(dir.path(), &spec).await;
     assert_eq!(error.class, ErrorClass::Denied, "{error:?}");
     assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("ssh-keyscan")), "{error:?}");
     assert_eq!(fs::read(&known).expect("read"), b"");
     let good = fs::read(sshd.path("known_hosts")).expect("read");
     fs::write(&known, good).expect("written");
-    assert!(connect(dir.path(), &spec).await.is_ok(), "a path with a blank works");
+    let host = connect(dir.path(), &spec).await.expect("nothing is asked yet");
+    host.exec(Exec::new(["true"]), &Cancel::never()).await.expect("a path with a blank works");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,15 +315,15 @@ async fn a_refused_login_and_a_closed_port_are_told_apart() {
         let sshd = Sshd::start();
         spec = sshd.spec("nas");
         spec.identity = Some(sshd.path("host").display().to_string());
-        let error = connect(dir.path(), &spec).await.err().expect("refused");
+        let error = refusal(dir.path(), &spec).await;
         assert_eq!(error.class, ErrorClass::Denied, "{error:?}");
         assert!(error.message.contains("refused the login"), "{error:?}");
     }
-    let error = connect(dir.path(), &spec).await.err().expect("refused");
+    let error = refusal(dir.path(), &spec).await;
     assert_eq!(error.class, ErrorClass::Unreachable, "{error:?}");
     assert!(error.message.contains("no ssh server listens"), "{error:?}");
     spec.ssh = "ssh://no-such-host.invalid".into();
-    let error = connect(dir.path(), &spec).await.err().expect("refused");
+    let error = refusal(dir.path(), &spec).await;
     assert!(error.message.contains("cannot be resolved"), "{error:?}");
 }
 
