@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use std::io::Write;
 use tests::{
-    lab::{DATABASE, Running, lab_or_skip, until},
+    lab::{DATABASE, Running, lab_or_skip, lasts, until},
     stage::Stage,
 };
 
@@ -48,8 +48,7 @@ fn a_lock_that_goes_away_is_waited_for_and_the_wait_is_counted() {
     let holder = Holder::new(&stage);
     let running = stage.start(&[]);
     until("the insert has begun", || stage.count("step_started") == 1);
-    // It has met the lock once it sleeps in its busy handler: no event tells, so it is given the time of many tries.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    lasts(std::time::Duration::from_millis(500));
     holder.release();
     let output = running.wait();
     assert_eq!(output.status.code(), Some(0), "{output}");

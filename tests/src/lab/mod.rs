@@ -24,7 +24,7 @@ mod wait;
 
 pub use manifest::{Manifest, Scope};
 pub use node::{Node, Output, Running};
-pub use wait::until;
+pub use wait::{lasts, until};
 
 use std::io::Write;
 use std::time::Duration;

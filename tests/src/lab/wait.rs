@@ -26,3 +26,9 @@ pub(crate) fn holds(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
     assert!(holds(super::LIMIT, condition), "never came true within {:?}: {what}", super::LIMIT);
 }
+
+/// Lets a fault last for so long: its length is what is tested. To wait until something has happened there is
+/// [`until`].
+pub fn lasts(length: Duration) {
+    std::thread::sleep(length);
+}
