@@ -7,6 +7,8 @@ pub mod hash;
 pub mod journal;
 mod place;
 pub mod process;
+#[cfg(test)]
+mod settle_tests;
 pub mod sqlite;
 pub mod ssh;
 pub mod ssh_host;

@@ -6,7 +6,7 @@ use engine::{
     expr::Scope,
     host::{BoxFuture, CancelSource, Connector, Host, HostSpec},
     local::process::LocalHost,
-    step::{Context, Description, ParamsView, Presence, Probe, RunInfo, Services, Undone},
+    step::{Context, Description, ParamsView, Presence, Probe, RunInfo, Services, Settled, Undone},
 };
 use serde_json::Value;
 use std::{
@@ -125,6 +125,18 @@ impl Bench {
     /// Runs the step and gives its output.
     pub(crate) async fn run(&self, kind: &'static str, params: Value) -> Result<Value, StepError> {
         self.start(kind, params).await.result
+    }
+
+    /// Makes the intent and no more, as before a crash.
+    pub(crate) async fn intend(&self, kind: &'static str, params: Value) -> Started {
+        let intent = step(kind).intend(&self.cx, &params).await.expect("an intent");
+        let intent: Value = serde_json::from_str(&intent.to_string()).expect("an intent is JSON");
+        Started { kind, params, intent, result: Err(StepError::internal("not run")) }
+    }
+
+    /// Asks what became of the step, as after a crash.
+    pub(crate) async fn settle(&self, it: &Started) -> Result<Settled<Value>, StepError> {
+        step(it.kind).settle(&self.cx, &it.params, &it.intent).await
     }
 
     /// Takes the step back, as after its end.
