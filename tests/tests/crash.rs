@@ -102,7 +102,7 @@ fn killed_at_every_point_a_run_is_recovered_and_nothing_is_left() {
     }
     assert!(points > 120, "only {points} points");
     stage.assert_clean("the run that was not killed");
-    println!("{points} points of a run, garbage 0");
+    tests::tell(&format!("{points} points of a run, garbage 0"));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn killed_at_every_point_a_run_is_resumed_and_ends_as_if_nothing_had_happened() 
         stage.assert_clean(&format!("point {points}: {output}"));
     }
     assert!(points > 120, "only {points} points");
-    println!("{points} points of a run, each resumed to its end, garbage 0");
+    tests::tell(&format!("{points} points of a run, each resumed to its end, garbage 0"));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_recovery_that_is_killed_at_every_point_is_recovered_by_the_next() {
         stage.assert_clean(died);
     }
     assert!(points > 60, "only {points} points");
-    println!("{points} points of recoveries, garbage 0");
+    tests::tell(&format!("{points} points of recoveries, garbage 0"));
 }
 
 #[test]
@@ -227,12 +227,12 @@ fn killed_at_random_times_nothing_is_ever_left() {
         assert_eq!(output.status.code(), Some(0), "{what}: {output}");
         stage.assert_clean(&format!("{what}: {output}"));
         if trials % 100 == 0 {
-            println!(
+            tests::tell(&format!(
                 "{trials} trials, {killed} runs and {twice} recoveries killed, {resumed} resumed, garbage 0"
-            );
+            ));
         }
     }
-    println!(
+    tests::tell(&format!(
         "{trials} trials, {killed} runs and {twice} recoveries killed, {resumed} resumed, garbage 0, seed {seed}"
-    );
+    ));
 }

@@ -116,7 +116,7 @@ fn a_link_that_never_comes_back_is_noticed_and_what_is_left_there_is_named() {
     stage.lab.nas().sh("pkill -f '[s]shd: drone'").ok();
     stage.lab.nas().sh(&format!("rm {REMOTE}/far.bin; rm -f /home/drone/runs")).ok();
     stage.assert_clean_soon();
-    println!("noticed after {noticed:?}");
+    tests::tell(&format!("noticed after {noticed:?}"));
 }
 
 #[test]

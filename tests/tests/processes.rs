@@ -159,7 +159,9 @@ monitor:
         let journal = stage.lab.edge().sh(&format!("cat {state}/journal.sqlite* | wc -c")).ok();
         let journal: u64 = journal.trim().parse().expect("a number");
         assert!(journal < 1024 * 1024, "{what}: {journal} bytes of journal");
-        println!("{what}: {bytes} bytes of output, at most {most} KiB of memory, {journal} bytes of journal");
+        tests::tell(&format!(
+            "{what}: {bytes} bytes of output, at most {most} KiB of memory, {journal} bytes of journal"
+        ));
         stage.assert_clean();
     }
 }

@@ -60,7 +60,7 @@ fn ten_thousand_steps_are_planned_in_little_memory() {
         assert_eq!(output.status.code(), Some(0), "{what}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("10000 steps"), "{what}: {}", said.lines().last().unwrap_or_default());
         assert!((1..200 * 1024).contains(&most), "{what}: {most} KiB");
-        println!("{what}: {most} KiB");
+        tests::tell(&format!("{what}: {most} KiB"));
     }
 }
 
@@ -90,5 +90,5 @@ fn a_run_of_a_thousand_steps_keeps_their_order() {
         assert!(started[step] < finished[step] && finished[step] < usize::MAX, "{step}");
         assert!(step % 10 == 0 || finished[step - 1] < started[step], "{step} before what it needs");
     }
-    println!("1000 steps: {most} KiB");
+    tests::tell(&format!("1000 steps: {most} KiB"));
 }

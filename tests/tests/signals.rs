@@ -83,7 +83,7 @@ fn at_random_moments_they_end_a_run_in_good_order() {
     // One that was ended before it listened may have stored its plan; nothing was begun, and it is recovered to nothing.
     assert!(open <= early, "{open} without an end, {early} ended before they listened");
     assert!(shakedown(&["recover", "--yes"]).output().expect("it starts").status.success());
-    println!(
+    tests::tell(&format!(
         "{trials} signals: {stopped} runs stopped in good order, {passed} were over, {early} not begun; garbage 0"
-    );
+    ));
 }
