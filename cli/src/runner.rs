@@ -88,7 +88,10 @@ impl Run {
     /// Carries it out to its end, and gives the exit code.
     pub(crate) fn carry_out(mut self, manner: Manner, outputs: Outputs, out: &Out) -> Result<u8, Failure> {
         let faults = faults()?;
-        let services = services::services(&self.plan, &self.registry, &self.scratch)?;
+        let services = match self.dead {
+            Some(_) => services::services_after_a_death(&self.plan, &self.registry, &self.scratch)?,
+            None => services::services(&self.plan, &self.registry, &self.scratch)?,
+        };
         let history = self.dead.as_ref().map(|(history, _)| history.as_slice()).unwrap_or_default();
         let summary = Summary::of(&self.plan, history);
         let watch = Watch::start(summary.clone(), self.views(&summary, outputs.events, out));

@@ -47,6 +47,24 @@ pub(crate) fn cores() -> usize {
 
 /// The services of a plan's run, with `scratch` as its private folder, which is made.
 pub(crate) fn services(plan: &Plan, registry: &Registry, scratch: &Path) -> Result<Arc<Services>, Failure> {
+    with_connector(plan, registry, scratch, |connector| connector)
+}
+
+/// The same for a run whose owner died.
+pub(crate) fn services_after_a_death(
+    plan: &Plan,
+    registry: &Registry,
+    scratch: &Path,
+) -> Result<Arc<Services>, Failure> {
+    with_connector(plan, registry, scratch, SshConnector::after_a_death)
+}
+
+fn with_connector(
+    plan: &Plan,
+    registry: &Registry,
+    scratch: &Path,
+    set: impl FnOnce(SshConnector) -> SshConnector,
+) -> Result<Arc<Services>, Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(|error| {
         Failure::environment(format!("cannot make the folder `{}`: {error}", scratch.display()))
     })?;
@@ -55,7 +73,7 @@ pub(crate) fn services(plan: &Plan, registry: &Registry, scratch: &Path) -> Resu
     Ok(Arc::new(Services {
         registry: registry.clone(),
         local: Arc::new(LocalHost::of_run(&plan.run.id)),
-        connector: Arc::new(SshConnector::new(scratch.join("ssh"))),
+        connector: Arc::new(set(SshConnector::new(scratch.join("ssh")).of_run(&plan.run.id))),
         hosts,
         open: Mutex::default(),
         run: plan.run.clone(),

@@ -50,6 +50,8 @@ const LOSSES: u32 = 3;
 #[derive(Debug)]
 pub struct SshConnector {
     control_dir: PathBuf,
+    run: Option<String>,
+    died: bool,
 }
 
 impl SshConnector {
@@ -57,7 +59,21 @@ impl SshConnector {
     /// 0700 when it does not exist.
     #[must_use]
     pub fn new(control_dir: impl Into<PathBuf>) -> Self {
-        Self { control_dir: control_dir.into() }
+        Self { control_dir: control_dir.into(), run: None, died: false }
+    }
+
+    /// For the commands of this run, so that they can be found again.
+    #[must_use]
+    pub fn of_run(mut self, run: &str) -> Self {
+        self.run = Some(run.to_owned());
+        self
+    }
+
+    /// The run had an owner who died: what of its commands still runs on a host is ended before any other runs there.
+    #[must_use]
+    pub fn after_a_death(mut self) -> Self {
+        self.died = true;
+        self
     }
 }
 
@@ -75,8 +91,9 @@ impl Connector for SshConnector {
             let link =
                 Link { spec: spec.clone(), destination, control_dir: self.control_dir.clone(), folder };
             // The first command connects: it is what can be cancelled while a host does not answer.
-            Ok(Arc::new(SshHost { line: Line::new(link), channels: Semaphore::new(CHANNELS) })
-                as Arc<dyn Host>)
+            let doubts = self.run.iter().filter(|_| self.died).cloned().collect();
+            let (line, run) = (Line::new(link, doubts), self.run.clone());
+            Ok(Arc::new(SshHost { line, run, channels: Semaphore::new(CHANNELS) }) as Arc<dyn Host>)
         })
     }
 }
@@ -98,6 +115,8 @@ pub async fn end_connections(control_dir: &Path) {
 /// A host behind ssh.
 struct SshHost {
     line: Line,
+    /// The run whose commands they are.
+    run: Option<String>,
     channels: Semaphore,
 }
 
@@ -145,7 +164,7 @@ impl Host for SshHost {
                     },
                 };
                 let tried = match self.settle(&session, cancel).await {
-                    Ok(()) => self.attempt(&session, &exec, Tree::new().marker, cancel).await,
+                    Ok(()) => self.attempt(&session, &exec, self.run.as_deref(), cancel).await,
                     Err(failure) => Err(failure),
                 };
                 let error = match tried {
@@ -212,7 +231,8 @@ impl SshHost {
     async fn settle(&self, session: &Arc<Session>, cancel: &Cancel) -> Result<(), Failure> {
         let mut doubts = self.line.doubts().await;
         if let Some(sweep) = doubts.sweep() {
-            self.attempt(session, &sweep, Tree::new().marker, cancel).await?;
+            // Without the run's word, or it would find itself.
+            self.attempt(session, &sweep, None, cancel).await?;
             doubts.settled();
         }
         Ok(())
@@ -222,11 +242,12 @@ impl SshHost {
         &self,
         session: &Arc<Session>,
         exec: &Exec,
-        marker: String,
+        run: Option<&str>,
         cancel: &Cancel,
     ) -> Result<Output, Failure> {
+        let marker = Tree::new().marker;
         let (data, length) = Data::open(&exec.stdin).await?;
-        let guarded = guard(exec, marker.clone(), length)?;
+        let guarded = guard(exec, marker.clone(), run, length)?;
         let sink = match &exec.stdout_file {
             Some(path) => Some(create(path).await?),
             None => None,

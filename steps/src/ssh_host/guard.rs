@@ -88,11 +88,17 @@ done
 say "$c" "$l"
 "#;
 
-/// Puts the command under the guard; `stdin_bytes` of data come before the beats.
+/// Puts the command under the guard; `stdin_bytes` of data come before the beats. `run` is a second word by which the
+/// command's processes are known: that of their run.
 ///
 /// # Errors
 /// A value cannot be sent: a NUL byte, a variable's name that is none, a program that begins with `-`, too much text.
-pub(super) fn guard(exec: &Exec, nonce: String, stdin_bytes: Option<u64>) -> Result<Guarded, StepError> {
+pub(super) fn guard(
+    exec: &Exec,
+    nonce: String,
+    run: Option<&str>,
+    stdin_bytes: Option<u64>,
+) -> Result<Guarded, StepError> {
     let invalid = |message: String| StepError::new(ErrorClass::Invalid, message);
     let Some(program) = exec.argv.first().filter(|program| !program.is_empty()) else {
         return Err(invalid("the command is empty: expected a program".into()));
@@ -109,7 +115,11 @@ pub(super) fn guard(exec: &Exec, nonce: String, stdin_bytes: Option<u64>) -> Res
     }
     let mut exports: String =
         exec.env.iter().map(|(name, value)| format!("export {name}={}; ", quote(value))).collect();
-    exports.push_str("export SHAKEDOWN_TREE=\"${SHAKEDOWN_TREE:+$SHAKEDOWN_TREE:}c$n\"");
+    exports.push_str("export SHAKEDOWN_TREE=\"${SHAKEDOWN_TREE:+$SHAKEDOWN_TREE:}c$n");
+    // Ids of runs are letters and digits.
+    let plain = |run: &&str| run.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    exports.extend(run.filter(plain).map(|run| format!(":c{run}")));
+    exports.push('"');
     let argv = exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
     let dog = "SHAKEDOWN_DOG=\"d$n\" setsid sh -c \"$d\" dog \"c$n\"";
     let start = match stdin_bytes {
@@ -213,7 +223,7 @@ mod tests {
     use engine::{ErrorClass, host::Exec};
 
     fn guarded() -> Guarded {
-        guard(&Exec::new(["true"]), "abc123".into(), None).expect("guards")
+        guard(&Exec::new(["true"]), "abc123".into(), None, None).expect("guards")
     }
 
     #[test]
@@ -228,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_refused() {
-        let refused = |exec: Exec| guard(&exec, "n".into(), None).err().map(|error| error.class);
+        let refused = |exec: Exec| guard(&exec, "n".into(), Some("RUN"), None).err().map(|error| error.class);
         assert_eq!(refused(Exec::new(["-x"])), Some(ErrorClass::Invalid));
         assert_eq!(refused(Exec::new(["echo", "a\0b"])), Some(ErrorClass::Invalid));
         assert_eq!(refused(Exec::new(["echo"]).env("A;B", "1")), Some(ErrorClass::Invalid));

@@ -49,8 +49,9 @@ struct State {
 }
 
 impl Line {
-    pub(super) fn new(link: Link) -> Self {
-        Self { link, state: Mutex::default(), doubts: Plain::default(), sweeping: Mutex::default() }
+    /// With words of commands that may be left on the host from before.
+    pub(super) fn new(link: Link, doubts: Vec<String>) -> Self {
+        Self { link, state: Mutex::default(), doubts: Plain::new(doubts), sweeping: Mutex::default() }
     }
 
     /// The connection; it is made if there is none.

@@ -387,3 +387,30 @@ fn destinations_that_ssh_could_take_for_options_are_refused() {
     assert_eq!(good, Destination { host: "::1".into(), user: Some("me".into()), port: Some(2222) });
     assert_eq!(parse("nas").expect("parses").port, None);
 }
+
+#[tokio::test]
+async fn what_a_dead_run_left_on_a_host_is_ended_before_anything_else_runs_there() {
+    let sshd = Sshd::start();
+    let dir = tempfile::tempdir().expect("made");
+    let of = |run: &str, folder: &str| SshConnector::new(dir.path().join(folder)).of_run(run);
+    let spec = sshd.spec("nas");
+    let (dead, other) = (of("RUN1", "a").connect(&spec).await, of("RUN2", "b").connect(&spec).await);
+    let (dead, other) = (dead.expect("connects"), other.expect("connects"));
+    let script = |name: &str| format!("touch {}; exec sleep 1000", dir.path().join(name).display());
+    let (source, cancel) = CancelSource::new();
+    let sleeps = |name: &str| Exec::new(["sh".to_owned(), "-c".to_owned(), script(name)]);
+    let (ended, lives, ()) =
+        tokio::join!(dead.exec(sleeps("one"), &cancel), other.exec(sleeps("two"), &cancel), async {
+            let there = |name: &str| dir.path().join(name).exists();
+            until("both run", async || there("one") && there("two")).await;
+            let next = of("RUN1", "c").after_a_death().connect(&spec).await.expect("connects");
+            let looked = next.exec(Exec::new(["true"]), &Cancel::never()).await.expect("runs");
+            assert!(looked.success());
+            next.close().await;
+            source.cancel();
+        });
+    assert_eq!(ended.expect("its end is seen").code, Some(128 + 15));
+    assert_eq!(lives.expect_err("it was cancelled").class, ErrorClass::Cancelled);
+    dead.close().await;
+    other.close().await;
+}
