@@ -461,9 +461,10 @@ async fn hold(mut stdin: ChildStdin, data: Data) -> Option<StepError> {
             }
         }
     }
+    // The first beat says that the data were all; the others that somebody is still there.
     loop {
-        tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
         stdin.write_all(b"\n").await.ok()?;
+        tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
     }
 }
 

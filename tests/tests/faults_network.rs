@@ -37,6 +37,11 @@ fn shell_runs(stage: &Stage) -> bool {
     stage.lab.nas().processes().iter().any(|(_, argv)| waits(argv))
 }
 
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("soon")
+}
+
 #[test]
 fn a_link_that_is_down_is_found_before_anything_is_changed() {
     let stage = Stage::new(lab_or_skip!(), "");
@@ -142,8 +147,16 @@ fn a_killed_ssh_session_is_noticed_at_once_and_the_undo_connects_again() {
     let running = stage.start(&[]);
     until("the command runs", || runs(&stage));
     stage.lab.nas().sh("pkill -KILL -f '[s]shd: drone'").ok();
+    let killed = now_ms();
     let output = running.wait();
     assert_eq!(output.status.code(), Some(5), "{output}");
+    let told = stage
+        .events()
+        .iter()
+        .rfind(|event| event["event"] == "step_finished")
+        .and_then(|event| event["at_ms"].as_u64());
+    // A second; and two more, for the machine may be busy with other tests.
+    assert!(told.is_some_and(|told| told < killed + 1_000 + 2_000), "killed at {killed}, told at {told:?}");
     let step = stage.step("works");
     assert_eq!(
         (&step["error"]["class"], &step["status"]),

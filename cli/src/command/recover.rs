@@ -1,5 +1,6 @@
 //! `shakedown recover`.
 
+use super::runs::local;
 use crate::{
     ask::{Manner, confirm},
     failure::Failure,
@@ -15,7 +16,7 @@ use engine::{
         sqlite::{RunRow, Store},
     },
     local::{Survey, survey},
-    report::{Tone, console::count, escape, rfc3339},
+    report::{Tone, console::count, escape},
 };
 use std::path::{Path, PathBuf};
 
@@ -132,7 +133,7 @@ fn list(store: &Store, dead: &[RunRow], out: &Out) -> Result<(), Failure> {
             style.paint(Tone::Bad, "DIED"),
             style.paint(Tone::Strong, &escape(&row.playbook)),
             row.id,
-            rfc3339(row.started_ms),
+            local(row.started_ms),
             row.pid,
         );
         let mut lines = vec![head];

@@ -168,7 +168,7 @@ fn table(rows: &[RunRow], style: Style) -> Vec<String> {
 }
 
 /// A moment as the clock on the wall showed it.
-fn local(ms: u64) -> String {
+pub(crate) fn local(ms: u64) -> String {
     let moment = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let text = |moment: Timestamp| {
         moment.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()

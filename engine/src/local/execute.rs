@@ -175,7 +175,11 @@ impl Run<'_> {
                         record
                     }
                     Err(error) => {
+                        let lost = error.not_owner;
                         self.journal_error = Some(error);
+                        if lost {
+                            return false;
+                        }
                         // The run goes on in memory only as far as it takes to undo everything.
                         if let RunEvent::RunStarted { .. } | RunEvent::RunTakenOver { .. } = event {
                             self.apply(&Record { seq: self.seq, at_ms: 0, event });
@@ -219,6 +223,9 @@ impl Run<'_> {
                 return;
             }
             for command in commands {
+                if self.has_lost_the_run() {
+                    return;
+                }
                 self.command(command, signals).await;
             }
         }
@@ -255,6 +262,9 @@ impl Run<'_> {
             }
             Command::Undo(step) => {
                 self.record(RunEvent::UndoStarted { step }).await;
+                if self.has_lost_the_run() {
+                    return;
+                }
                 let workshop = self.workshop(self.scope(step));
                 let planned = self.setup.plan.step(step).clone();
                 let touched = self.outputs.touched(step);

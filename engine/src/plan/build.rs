@@ -29,6 +29,8 @@ const PRECHECK_TIMEOUT: Millis = Millis(5_000);
 const WAIT_TIMEOUT: Millis = Millis(30 * 60_000);
 /// The most steps a plan may have after `foreach`.
 const MAX_STEPS: usize = 20_000;
+/// The most pairs of a step and one that it waits for. Two lists of a thousand items each are within it.
+const MAX_EDGES: usize = 1_000_000;
 
 /// What the caller hands in beside the playbook.
 pub struct Inputs {
@@ -75,7 +77,14 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         .collect();
     scope.set("hosts", Value::Object(names));
 
-    let mut builder = Builder { playbook, registry, scope, problems: Vec::new(), keep: inputs.keep };
+    let mut builder = Builder {
+        playbook,
+        registry,
+        scope,
+        problems: Vec::new(),
+        keep: inputs.keep,
+        places: Places::new(&playbook.source.text),
+    };
     let steps = builder.steps(&graph);
     if !builder.problems.is_empty() {
         return Err(builder.problems);
@@ -168,6 +177,23 @@ struct Builder<'a> {
     scope: Scope,
     problems: Vec<PlanProblem>,
     keep: Option<crate::playbook::Keep>,
+    places: Places,
+}
+
+/// Where the lines of a text begin: found once, for thousands of steps ask.
+struct Places(Vec<usize>);
+
+impl Places {
+    fn new(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    fn of(&self, text: &str, byte: usize) -> Place {
+        let line = self.0.partition_point(|start| *start <= byte);
+        let start = self.0[line - 1];
+        let before = text.get(start..byte).unwrap_or_default();
+        Place { line, column: before.chars().count() + 1 }
+    }
 }
 
 impl Builder<'_> {
@@ -196,6 +222,7 @@ impl Builder<'_> {
         let by_id: BTreeMap<&str, usize> =
             defs.iter().enumerate().map(|(i, def)| (def.id.as_str(), i)).collect();
         let mut steps = Vec::with_capacity(count);
+        let mut edges = 0_usize;
         for (position, (def, items)) in defs.iter().zip(items).enumerate() {
             let needed: BTreeSet<usize> =
                 def.needs.iter().filter_map(|(id, _)| by_id.get(id.as_str()).copied()).collect();
@@ -204,6 +231,26 @@ impl Builder<'_> {
                 .filter_map(|(id, own_key)| Some((*by_id.get(id.as_str())?, own_key)))
                 .map(|(up, own_key)| (up, own_key && keys[up] == keys[position]))
                 .collect();
+            let before = graph.before(position);
+            // Items that wait or read pair by pair need one each; else each needs them all.
+            let whole = |up: usize| needed.contains(&up) || !read.contains(&(up, true));
+            let each_waits: usize =
+                before.iter().filter(|up| whole(**up)).map(|up| instances[*up].len()).sum();
+            let each_reads: usize =
+                read.iter().filter(|(_, own_key)| !own_key).map(|(up, _)| instances[*up].len()).sum();
+            edges = edges.saturating_add(each_waits.max(each_reads).saturating_mul(items.len()));
+            if edges > MAX_EDGES {
+                let message = format!(
+                    "`{}`: each of its {} items waits for {} others; a plan holds at most {MAX_EDGES} such pairs",
+                    def.id,
+                    items.len(),
+                    each_waits.max(each_reads)
+                );
+                let hint =
+                    "put a step without `foreach` between the two: it waits for all, and all wait for it";
+                self.problems.push(PlanProblem::new(message).at(def.span).hint(hint));
+                return Vec::new();
+            }
             for (item, each) in items.into_iter().enumerate() {
                 let mut needs = BTreeSet::new();
                 let mut reads = BTreeSet::new();
@@ -213,11 +260,10 @@ impl Builder<'_> {
                         false => reads.extend(&instances[*up]),
                     }
                 }
-                for up in graph.before(position) {
-                    let paired = !needed.contains(&up) && read.contains(&(up, true));
-                    match paired {
-                        true => needs.extend(instances[up].get(item)),
-                        false => needs.extend(&instances[up]),
+                for up in &before {
+                    match whole(*up) {
+                        true => needs.extend(&instances[*up]),
+                        false => needs.extend(instances[*up].get(item)),
                     }
                 }
                 steps.extend(self.step(def, each, needs.into_iter().collect(), reads.into_iter().collect()));
@@ -289,7 +335,7 @@ impl Builder<'_> {
                 None
             }
         });
-        let (line, column) = self.playbook.source.position(def.span.start);
+        let at = self.places.of(&self.playbook.source.text, def.span.start);
         Some(PlannedStep {
             id,
             base: def.id.clone(),
@@ -310,7 +356,7 @@ impl Builder<'_> {
             hint: def.hint.clone(),
             description,
             forecast,
-            at: Place { line, column },
+            at,
         })
     }
 

@@ -19,10 +19,12 @@ const IN_MEMORY: u64 = 64 << 20;
 const STAT: &str = r#"[ -e "$1" ] || [ -L "$1" ] || exit 0
 stat -c '%F|%s|%a|%Y|%i' -- "$1""#;
 
-/// Reads stdin into `$2` beside the place and names it `$1`, only if that is still free. `$3` is the mode.
+/// Reads stdin into `$2` beside the place and names it `$1`, only if that is still free and all `$4` bytes have come. `$3`
+/// is the mode.
 const WRITE: &str = r#"set -C
 trap 'rm -f -- "$2"' EXIT
 cat >"$2" || exit 50
+[ "$(($(wc -c <"$2")))" -eq "$4" ] || { echo 'not all bytes have come' >&2; exit 50; }
 [ -z "$3" ] || chmod "$3" -- "$2" || exit 50
 ln -- "$2" "$1" 2>/dev/null || { { [ -e "$1" ] || [ -L "$1" ]; } && exit 51; mv -- "$2" "$1"; }"#;
 
@@ -143,7 +145,7 @@ pub(super) async fn run(
                     piece => bytes.extend(piece),
                 }
             }
-            write(cx, path, &intent.beside, &mode, Stdin::Bytes(bytes)).await?;
+            write(cx, path, &intent.beside, &mode, bytes).await?;
             let mut made = stat(cx, path).await?;
             made.sha256 = Some(Source::of(params, intent).sha256());
             return Ok(made);
@@ -166,8 +168,9 @@ ln -- "$3" "$2""#;
     stat(cx, path).await
 }
 
-async fn write(cx: &Context, path: &str, beside: &str, mode: &str, stdin: Stdin) -> Result<(), StepError> {
-    let done = script(cx, WRITE, &[path, beside, mode], stdin).await?;
+async fn write(cx: &Context, path: &str, beside: &str, mode: &str, bytes: Vec<u8>) -> Result<(), StepError> {
+    let length = bytes.len().to_string();
+    let done = script(cx, WRITE, &[path, beside, mode, &length], Stdin::Bytes(bytes)).await?;
     match done.code {
         Some(0) => Ok(()),
         Some(51) => Err(exists(path)),

@@ -337,6 +337,18 @@ impl Step for Sqlite {
         output: Option<&Output>,
     ) -> Result<Presence, StepError> {
         let Some(insert) = params.insert.clone() else { return Ok(Presence::Gone) };
+        let (database, above, rowid) =
+            (params.database.clone(), intent.above, output.and_then(|output| output.rowid));
+        let task = Task::new(cx, &params.database, params.busy_timeout, Access::Read);
+        let row = match task.run(move |connection| insert.presence(connection, &database, above, rowid)).await
+        {
+            Ok((presence, _)) => presence,
+            Err(error) if error.class == ErrorClass::NotFound => Presence::Gone,
+            Err(error) => return Err(error),
+        };
+        if row != Presence::Gone {
+            return Ok(row);
+        }
         if let Some(path) = intent.reserve.as_ref().filter(|path| std::path::Path::new(path).exists()) {
             return Ok(Presence::Present(Leftover {
                 what: format!("file `{path}`"),
@@ -344,14 +356,7 @@ impl Step for Sqlite {
                 remove_with: format!("rm -- '{}'", path.replace('\'', "'\\''")),
             }));
         }
-        let (database, above, rowid) =
-            (params.database.clone(), intent.above, output.and_then(|output| output.rowid));
-        let task = Task::new(cx, &params.database, params.busy_timeout, Access::Read);
-        match task.run(move |connection| insert.presence(connection, &database, above, rowid)).await {
-            Ok((presence, _)) => Ok(presence),
-            Err(error) if error.class == ErrorClass::NotFound => Ok(Presence::Gone),
-            Err(error) => Err(error),
-        }
+        Ok(Presence::Gone)
     }
 }
 

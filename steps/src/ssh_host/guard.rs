@@ -32,14 +32,15 @@ pub(super) enum Ended {
 }
 
 /// The watchdog. Its own children are found by the variable `SHAKEDOWN_DOG`; `$1` is the word in the environment of the
-/// command's processes, `$2` the command's process group if it is known.
+/// command's processes, `$2` the command's process group if it is known. They are stopped before they are told to end: a
+/// shell must not go on with its next command because the one before was ended.
 const DOG: &str = r#"
 trap "" HUP TERM INT
 hit() {
   [ -n "$g" ] && kill -s "$1" -- "-$g"
   for f in $(grep -ls "$w" /proc/[0-9]*/environ); do f=${f#/proc/}; kill -s "$1" "${f%/environ}"; done
 }
-end() { hit TERM; sleep 2; hit KILL; kill -s KILL 0; }
+end() { hit STOP; hit TERM; hit CONT; sleep 2; hit KILL; kill -s KILL 0; }
 w=$1; g=$2
 { sleep PATIENCE; end; } & t=$!
 while read -r beat; do kill -s KILL "$t"; { sleep PATIENCE; end; } & t=$!; done
@@ -126,9 +127,12 @@ pub(super) fn guard(
         None => {
             format!("( {exports}; exec setsid {argv} ) 3<&- & p=$!\n{dog} \"$p\" <&3 >/dev/null 2>&1 & q=$!")
         }
-        // The watchdog must not read before the data have been: it follows them in the same process.
+        // The watchdog must not read before the data have been: it follows them in the same process. Data that were cut
+        // off must not look like their end: without the beat behind them the command is ended before its stdin is, which
+        // the watchdog holds open.
         Some(bytes) => format!(
-            "( head -c {bytes} <&3 2>/dev/null; exec >/dev/null 2>&1; {dog} \"\" <&3 & ) | \
+            "( head -c {bytes} <&3 2>/dev/null; \
+             if read -r x <&3; then exec >/dev/null 2>&1; {dog} \"\" <&3 & else exec 4>&1; {dog} \"\" </dev/null >/dev/null 2>&1; fi ) | \
              ( {exports}; exec setsid {argv} ) 3<&- & p=$!"
         ),
     };

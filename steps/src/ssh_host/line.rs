@@ -1,7 +1,10 @@
 //! The connection to a host, made when it is needed and made again when it was lost, and what is in doubt about
 //! commands that were sent over it.
 
-use super::link::{self, END, Link};
+use super::{
+    AWAY,
+    link::{self, END, Link},
+};
 use engine::{
     ErrorClass, StepError,
     host::{Cancel, Exec},
@@ -15,12 +18,14 @@ use tokio::{
 
 /// Ends the processes that carry one of the markers; a few seconds at most, for the watchdog on the host ends them, too.
 const SWEEP: &str = r#"
-i=0; s=TERM
+i=0; s="STOP TERM CONT"
 while [ "$i" -lt 50 ]; do
   l=
   for w in "$@"; do
-    for f in $(grep -ls "c$w" /proc/[0-9]*/environ 2>/dev/null); do
-      f=${f#/proc/}; l=1; kill -s "$s" "${f%/environ}" 2>/dev/null
+    for s1 in $s; do
+      for f in $(grep -ls "c$w" /proc/[0-9]*/environ 2>/dev/null); do
+        f=${f#/proc/}; l=1; kill -s "$s1" "${f%/environ}" 2>/dev/null
+      done
     done
   done
   [ -z "$l" ] && exit 0
@@ -46,6 +51,8 @@ struct State {
     session: Option<Arc<Session>>,
     /// The last try to connect that failed, and when.
     failed: Option<(Instant, StepError)>,
+    /// Since when every try has failed.
+    away_since: Option<Instant>,
 }
 
 impl Line {
@@ -73,11 +80,16 @@ impl Line {
         if cancel.is_cancelled() {
             return Err(self.stopped());
         }
-        match self.link.connect(cancel).await {
-            Ok(session) => Ok(state.session.insert(session).clone()),
+        let away = state.away_since.is_some_and(|since| since.elapsed() > AWAY);
+        match self.link.connect(away, cancel).await {
+            Ok(session) => {
+                state.away_since = None;
+                Ok(state.session.insert(session).clone())
+            }
             Err(error) => {
                 if error.class != ErrorClass::Cancelled {
                     state.failed = Some((Instant::now(), error.clone()));
+                    state.away_since.get_or_insert(asked);
                 }
                 Err(error)
             }

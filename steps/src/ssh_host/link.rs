@@ -22,6 +22,8 @@ use tokio::process::{Child, Command};
 
 /// How long the TCP connection and the handshake may take, in seconds.
 const CONNECT_S: u64 = 10;
+/// The same for a host that has been away for a while: one that is back answers at once.
+const CONNECT_AWAY_S: u64 = 3;
 /// How long the connection with its login may take.
 const LOGIN: Duration = Duration::from_secs(30);
 /// How many keep-alives may stay without an answer. ssh gives up when the next would be due: 20 s after the last word
@@ -164,8 +166,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Logs in. When `cancel` is raised, the half-made connection is ended before the answer comes.
-    pub(super) async fn connect(&self, cancel: &Cancel) -> Result<Arc<Session>, StepError> {
+    /// Logs in. When `cancel` is raised, the half-made connection is ended before the answer comes. `away`: earlier
+    /// tries have failed for a while.
+    pub(super) async fn connect(&self, away: bool, cancel: &Cancel) -> Result<Arc<Session>, StepError> {
         let short = format!("/proc/{}/fd/{}", std::process::id(), self.folder.as_raw_fd());
         let long = self.control_dir.as_os_str().len() > LONGEST_DIR;
         let parent = if long { Path::new(&short) } else { self.control_dir.as_path() };
@@ -173,7 +176,7 @@ impl Link {
             StepError::io(format!("make a folder in `{}`", self.control_dir.display()), &error)
         })?;
         let log = dir.path().join("log");
-        let mut ssh = self.command(dir.path(), &log).spawn().map_err(|error| match error.kind() {
+        let mut ssh = self.command(dir.path(), &log, away).spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 StepError::new(ErrorClass::Unsupported, "the program `ssh` does not exist here")
                     .hint("sudo apt install openssh-client")
@@ -202,7 +205,7 @@ impl Link {
     }
 
     /// The ssh that logs in and then serves all commands from the background.
-    fn command(&self, dir: &Path, log: &Path) -> Command {
+    fn command(&self, dir: &Path, log: &Path, away: bool) -> Command {
         let mut ssh = Command::new("ssh");
         ssh.stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
@@ -217,7 +220,7 @@ impl Link {
             .arg(dir.join("master"))
             .args(["-M", "-f", "-N"]);
         let persist = format!("ControlPersist={PERSIST_S}s");
-        let timeout = format!("ConnectTimeout={CONNECT_S}");
+        let timeout = format!("ConnectTimeout={}", if away { CONNECT_AWAY_S } else { CONNECT_S });
         let alive = format!("ServerAliveInterval={BEAT_S}");
         let alive_count = format!("ServerAliveCountMax={UNANSWERED}");
         for option in [

@@ -414,3 +414,21 @@ async fn what_a_dead_run_left_on_a_host_is_ended_before_anything_else_runs_there
     dead.close().await;
     other.close().await;
 }
+
+#[tokio::test]
+async fn data_that_are_cut_off_do_not_look_like_their_end() {
+    let bed = bed().await;
+    let (got, all) = (bed.at("got"), bed.at("all"));
+    let line = format!("cat >{got}; touch {all}");
+    let big = vec![b'x'; 4 << 20];
+    let exec = sh(&line).stdin(Stdin::Bytes(big));
+    let (source, cancel) = CancelSource::new();
+    let (cut, ()) = tokio::join!(bed.host.exec(exec, &cancel), async {
+        until("some of it has come", async || fs::metadata(&got).is_ok_and(|file| file.len() > 0)).await;
+        source.cancel();
+    });
+    // Either all had come before the cancel, or the command never saw an end.
+    let whole = fs::metadata(&got).is_ok_and(|file| file.len() == 4 << 20);
+    assert_eq!(cut.expect_err("cancelled").class, ErrorClass::Cancelled);
+    assert!(whole || !Path::new(&all).exists(), "{:?}", fs::metadata(&got).map(|file| file.len()));
+}

@@ -207,17 +207,17 @@ impl Tree {
                 self.group.iter().for_each(|group| cgroup::kill(group));
             }
             let mut denied = 0;
-            for member in &members {
-                let mut sent = Ok(());
-                if met.insert(*member) {
-                    sent = send(*member, signal);
-                    // A stopped process takes the signal only once it goes on.
-                    let _ = send(*member, Signal::SIGCONT);
-                }
-                if waited >= grace {
-                    sent = send(*member, Signal::SIGKILL);
-                }
-                denied += usize::from(sent == Err(Errno::EPERM));
+            let new: Vec<_> = members.iter().copied().filter(|member| met.insert(*member)).collect();
+            // All stand still before any is told to end: a shell must not go on with its next command because the one
+            // before was ended.
+            for each in [Signal::SIGSTOP, signal, Signal::SIGCONT] {
+                denied = new.iter().filter(|member| send(**member, each) == Err(Errno::EPERM)).count();
+            }
+            if waited >= grace {
+                denied = members
+                    .iter()
+                    .filter(|member| send(**member, Signal::SIGKILL) == Err(Errno::EPERM))
+                    .count();
             }
             if waited >= grace && denied == members.len() || waited >= grace + KILL_LIMIT {
                 return Err(survivors(&members));
