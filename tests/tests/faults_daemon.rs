@@ -1,7 +1,7 @@
 //! The daemon under test fails, and many runs use it at once, in the lab.
 
 use tests::{
-    lab::{CONFIG, Output, REMOTE, lab_or_skip, until},
+    lab::{CONFIG, Output, lab_or_skip, until},
     stage::Stage,
 };
 
@@ -62,11 +62,8 @@ fn a_daemon_that_fails_a_file_is_quoted_in_the_report() {
 
 /// Whole runs at once on one database, beside the daemon that works on their rows.
 fn at_once(runs: usize) {
-    let mut stage = Stage::new(lab_or_skip!(), "");
+    let stage = Stage::new(lab_or_skip!(), "");
     let config = format!("config={CONFIG}");
-    // Runs that are at work together cannot tell whose the day's folder is: it is there before.
-    stage.lab.nas().sh(&format!("install -d -o drone -g drone {REMOTE}/$(date +%Y) {REMOTE}/$(date +%Y/%m) {REMOTE}/$(date +%Y/%m/%d)")).ok();
-    stage.look();
     // A writer of another program beside them.
     let busy = "while [ ! -e /dev/shm/stop ]; do sqlite3 -cmd '.timeout 30000' /data/media_status.db \
                 \"BEGIN IMMEDIATE; UPDATE media_transfer_status SET id = id; COMMIT;\"; sleep 0.02; done";

@@ -1,50 +1,24 @@
 //! Processes of steps in the lab: whatever they do to hide, they end with their step, here and on a host; and whatever
 //! they write, it costs little.
 
-use serde_json::Value;
-use tests::lab::{Lab, Manifest, Output, binaries, lab_or_skip, until};
+use tests::{
+    lab::{lab_or_skip, until},
+    stage::{STATE, Stage},
+};
 
-const PLAYBOOK: &str = "/root/it.yaml";
-const EVENTS: &str = "/root/.local/state/shakedown/events.jsonl";
-
-struct Stage {
-    lab: Lab,
-    before: Manifest,
+/// How many `sleep`s of these tests run in the boxes.
+fn sleepers(stage: &Stage) -> usize {
+    let nodes = [stage.lab.edge(), stage.lab.nas()].into_iter();
+    nodes.flat_map(tests::lab::Node::processes).filter(|(_, argv)| argv == &["sleep", "4321"]).count()
 }
 
-impl Stage {
-    fn new(lab: Lab, playbook: &str) -> Self {
-        lab.edge().install_binary(binaries::shakedown_with_faults(), "/usr/local/bin/shakedown");
-        lab.edge().sh("mkdir -p -m 700 /root/.local/state/shakedown").ok();
-        lab.edge().write(PLAYBOOK, playbook);
-        let before = lab.manifest();
-        Self { lab, before }
-    }
-
-    fn run(&self, fault: &str) -> Output {
-        let fault = format!("SHAKEDOWN_FAULTS={fault}");
-        self.lab.edge().run(["env", &fault, "shakedown", "run", PLAYBOOK, "--events", EVENTS])
-    }
-
-    fn events(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.lab.edge().read(EVENTS)).expect("UTF-8");
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON Lines")).collect()
-    }
-
-    /// How many `sleep`s of these tests run in the boxes.
-    fn sleepers(&self) -> usize {
-        let nodes = [self.lab.edge(), self.lab.nas()].into_iter();
-        nodes.flat_map(tests::lab::Node::processes).filter(|(_, argv)| argv == &["sleep", "4321"]).count()
-    }
-
-    fn assert_clean(&self) {
-        assert_eq!(self.sleepers(), 0);
-        let groups = self.lab.edge().sh("find /sys/fs/cgroup -name 'shakedown-*'").ok();
-        assert_eq!(groups, "", "no control group stays");
-        self.lab.edge().sh("rm -f /tmp/pid /tmp/pids").ok();
-        self.lab.nas().sh("rm -f /tmp/pid /tmp/pids").ok();
-        self.before.assert_same(&self.lab.manifest());
-    }
+fn assert_clean(stage: &Stage) {
+    assert_eq!(sleepers(stage), 0);
+    let groups = stage.lab.edge().sh("find /sys/fs/cgroup -name 'shakedown-*'").ok();
+    assert_eq!(groups, "", "no control group stays");
+    stage.lab.edge().sh("rm -f /tmp/pid /tmp/pids").ok();
+    stage.lab.nas().sh("rm -f /tmp/pid /tmp/pids").ok();
+    stage.assert_clean();
 }
 
 /// Starts one that clears its environment, leaves its group and session, and loses its parent.
@@ -60,10 +34,10 @@ monitor:
 "
     );
     let stage = Stage::new(lab_or_skip!(), &playbook);
-    let output = stage.run("");
+    let output = stage.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{output}");
     assert!(stage.lab.edge().exists("/tmp/pid"), "it ran");
-    stage.assert_clean();
+    assert_clean(&stage);
 }
 
 #[test]
@@ -81,14 +55,14 @@ monitor:
 "
     );
     let stage = Stage::new(lab_or_skip!(), &playbook);
-    let running = stage.lab.edge().spawn(["shakedown", "run", PLAYBOOK, "--events", EVENTS]);
-    until("all four run", || stage.sleepers() == 4);
+    let running = stage.start(&[]);
+    until("all four run", || sleepers(&stage) == 4);
     running.signal(nix::sys::signal::Signal::SIGKILL);
     let _killed = running.wait();
-    assert_eq!(stage.sleepers(), 4, "they outlive the engine");
-    let output = stage.lab.edge().run(["shakedown", "recover", "--yes"]);
+    assert_eq!(sleepers(&stage), 4, "they outlive the engine");
+    let output = stage.shakedown(&["recover", "--yes"]);
     assert_eq!(output.status.code(), Some(0), "{output}");
-    stage.assert_clean();
+    assert_clean(&stage);
 }
 
 /// Starts 50 that leave their session, ignore signals and hold stdout; then waits for ever.
@@ -96,8 +70,8 @@ const FIFTY: &str = "for i in $(seq 50); do setsid sh -c 'trap \\\"\\\" TERM HUP
 
 #[test]
 fn fifty_that_hold_the_pipes_are_dead_when_the_step_ends() {
-    let stage = Stage::new(lab_or_skip!(), "");
-    for (on, node) in [("local", stage.lab.edge()), ("nas", stage.lab.nas())] {
+    let mut stage = Stage::new(lab_or_skip!(), "");
+    for on in ["local", "nas"] {
         let playbook = format!(
             "
 name: fifty
@@ -109,19 +83,20 @@ monitor:
     timeout: 4s
 "
         );
-        stage.lab.edge().write(PLAYBOOK, playbook);
-        let output = stage.run("");
+        stage.lab.edge().sh("rm -f /tmp/pids").ok();
+        stage.playbook(&playbook);
+        let output = stage.run(&[]);
         assert_eq!(output.status.code(), Some(2), "{on}: {output}");
         assert!(output.stdout.contains("did not finish within 4 s"), "{on}: {output}");
+        let node = if on == "nas" { stage.lab.nas() } else { stage.lab.edge() };
         assert_eq!(node.sh("wc -l </tmp/pids").ok().trim(), "50", "{on}");
         let finished = stage.events().into_iter().find(|event| event["event"] == "step_finished");
         let took = finished.expect("it did")["took_ms"].as_u64().expect("a number");
         // Its timeout, the grace, and a second; the machine may be busy with other tests.
         assert!(took < 4_000 + 2_000 + 1_000 + 3_000, "{on}: {took} ms");
-        assert_eq!(stage.sleepers(), 0, "{on}");
+        assert_eq!(sleepers(&stage), 0, "{on}");
     }
-    stage.lab.edge().write(PLAYBOOK, "");
-    stage.assert_clean();
+    assert_clean(&stage);
 }
 
 /// What the kernel notes of a process's memory, in KiB: the most that it ever had.
@@ -147,7 +122,7 @@ monitor:
 "
         );
         let stage = Stage::new(lab_or_skip!(), &playbook);
-        let mut running = stage.lab.edge().spawn(["shakedown", "run", PLAYBOOK, "--events", EVENTS, "-q"]);
+        let mut running = stage.start(&["-q"]);
         let mut most = 0;
         while running.is_running() {
             most = most.max(peak(running.pid()).unwrap_or(0));
@@ -155,14 +130,13 @@ monitor:
         let output = running.wait();
         assert_eq!(output.status.code(), Some(0), "{output}");
         assert!((1..64 * 1024).contains(&most), "{what}: {most} KiB of memory");
-        let state = "/root/.local/state/shakedown";
-        let journal = stage.lab.edge().sh(&format!("cat {state}/journal.sqlite* | wc -c")).ok();
+        let journal = stage.lab.edge().sh(&format!("cat {STATE}/journal.sqlite* | wc -c")).ok();
         let journal: u64 = journal.trim().parse().expect("a number");
         assert!(journal < 1024 * 1024, "{what}: {journal} bytes of journal");
         tests::tell(&format!(
             "{what}: {bytes} bytes of output, at most {most} KiB of memory, {journal} bytes of journal"
         ));
-        stage.assert_clean();
+        assert_clean(&stage);
     }
 }
 
@@ -180,11 +154,11 @@ monitor:
     command: { shell: "printf '\\033]0;owned\\007 \\342\\200\\256 evil' >&2; exit 1", reads: true }
 "#;
     let stage = Stage::new(lab_or_skip!(), playbook);
-    let output = stage.lab.edge().run(["shakedown", "run", PLAYBOOK, "--color", "never"]);
+    let output = stage.run(&["--color", "never"]);
     assert_eq!(output.status.code(), Some(2), "{output}");
     for text in [&output.stdout, &output.stderr] {
         assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}', '\0']), "{text:?}");
     }
     assert!(output.stdout.contains("evil"), "it is shown nonetheless: {output}");
-    stage.assert_clean();
+    assert_clean(&stage);
 }

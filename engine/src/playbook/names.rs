@@ -24,8 +24,15 @@ pub(super) struct Names<'p> {
     pub(super) vars: &'p [Var],
     pub(super) hosts: &'p [HostDef],
     pub(super) steps: &'p [StepDef],
+    /// The same by their ids: thousands of steps are each looked for among all.
+    pub(super) by_id: BTreeMap<&'p str, &'p StepDef>,
     pub(super) registry: &'p Registry,
     pub(super) used: BTreeSet<String>,
+}
+
+/// Steps by their ids; of two with the same the first.
+pub(super) fn by_id(steps: &[StepDef]) -> BTreeMap<&str, &StepDef> {
+    steps.iter().rev().map(|step| (step.id.as_str(), step)).collect()
 }
 
 /// What an expression may use beside `params`, `vars` and `run`.
@@ -161,7 +168,7 @@ impl Names<'_> {
     ) -> Option<Diagnostic> {
         let id = reference.path.get(1)?;
         let own = allowed.step.and_then(|step| self.steps.get(step));
-        let Some(other) = self.steps.iter().find(|step| step.id == *id) else {
+        let Some(other) = self.by_id.get(id.as_str()).copied() else {
             let names: Vec<&str> = self.steps.iter().map(|step| step.id.as_str()).collect();
             let hint = did_you_mean(id, names.iter().copied())
                 .unwrap_or_else(|| format!("the steps are: {}", names.join(", ")));
@@ -236,7 +243,7 @@ impl Names<'_> {
     pub(super) fn needs(&self, found: &mut Diagnostics) {
         for step in self.steps {
             for (need, span) in &step.needs {
-                let diagnostic = match self.steps.iter().find(|other| other.id == *need) {
+                let diagnostic = match self.by_id.get(need.as_str()) {
                     Some(other) if other.id == step.id => {
                         Some(Diagnostic::error(Code::Cycle, format!("`{need}` needs itself"), *span))
                     }

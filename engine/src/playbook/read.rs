@@ -2,7 +2,7 @@
 
 use super::{
     fields::{Fields, kind, short},
-    names::{Allowed, Names, order_vars},
+    names::{Allowed, Names, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
     steps::{StepReader, check_name},
     template::Reader,
@@ -108,6 +108,7 @@ fn read_root(
         conditions: Vec::new(),
         uses: Vec::new(),
         steps: Vec::new(),
+        ids: BTreeSet::new(),
     };
     let mut on_places = Vec::new();
     for phase in Phase::ALL {
@@ -128,8 +129,15 @@ fn read_root(
         );
     }
 
-    let mut names =
-        Names { params: &params, vars: &vars, hosts: &hosts, steps: &steps, registry, used: BTreeSet::new() };
+    let mut names = Names {
+        params: &params,
+        vars: &vars,
+        hosts: &hosts,
+        steps: &steps,
+        by_id: by_id(&steps),
+        registry,
+        used: BTreeSet::new(),
+    };
     let check = |range: Range<usize>, allowed: &Allowed, names: &mut Names<'_>, found: &mut Diagnostics| {
         exprs[range].iter().for_each(|placed| names.check(placed, allowed, found));
     };

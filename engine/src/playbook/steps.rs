@@ -42,6 +42,8 @@ pub(super) struct StepReader<'r, 'a> {
     pub(super) conditions: Vec<(usize, Vec<String>)>,
     pub(super) uses: Vec<Use>,
     pub(super) steps: Vec<StepDef>,
+    /// Their ids: thousands of steps are each looked for among all.
+    pub(super) ids: BTreeSet<String>,
 }
 
 const STEP_KEYS: [&str; 14] = [
@@ -85,7 +87,7 @@ impl StepReader<'_, '_> {
         if let Some(diagnostic) = valid {
             self.reader.found.push(diagnostic);
         }
-        if self.steps.iter().any(|step| step.id == id) {
+        if !self.ids.insert(id.to_owned()) {
             let message = format!("the step `{}` exists already", short(id));
             let hint = "ids are unique over all phases";
             self.reader.found.push(Diagnostic::error(Code::Duplicate, message, span).hint(hint));

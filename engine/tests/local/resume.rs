@@ -2,7 +2,9 @@
 
 use crate::support::{Stage, StepExt, step};
 use engine::{
-    event::{Outcome, Phase::*, Purpose, RunEvent, Verdict},
+    event::{Outcome, Phase::*, Purpose, Record, RunEvent, Verdict},
+    host::BoxFuture,
+    journal::{Journal, JournalError},
     playbook::StepDef,
 };
 use serde_json::json;
@@ -109,4 +111,34 @@ async fn a_step_that_only_a_person_can_judge_is_not_tried_again() {
     assert_eq!((end.verdict, end.exit_code()), (Verdict::Errored, 5));
     assert_eq!(stage.log.lines().iter().filter(|line| *line == "a").count(), 1);
     assert!(!stage.log.holds("a"), "it is undone nonetheless");
+}
+
+/// A journal that another process takes over after so many records.
+struct TakenAway(u64);
+
+impl Journal for TakenAway {
+    fn append<'a>(&'a mut self, event: &'a RunEvent) -> BoxFuture<'a, Result<Record, JournalError>> {
+        let left = self.0;
+        self.0 = left.saturating_sub(1);
+        Box::pin(async move {
+            match left {
+                0 => Err(JournalError { message: "another has it".into(), hint: None, not_owner: true }),
+                _ => Ok(Record { seq: 100 - left, at_ms: 0, event: event.clone() }),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn who_has_lost_the_run_does_nothing_more_not_even_its_undo() {
+    for records in 1..20 {
+        let mut stage = Stage::new(steps());
+        let lost = stage.run_with(&mut TakenAway(records)).await.expect_err("it is another's");
+        assert!(lost.not_owner);
+        let lines = stage.log.lines();
+        // Each undo that was begun had its record before.
+        let undone = lines.iter().filter(|line| line.starts_with("undo ")).count();
+        assert!(undone == 0 || records > 14, "{records}: {lines:?}");
+        assert!(!lines.contains(&"z".to_owned()) || records > 18, "{records}: {lines:?}");
+    }
 }

@@ -6,7 +6,7 @@ use engine::{
     event::{Decision, Phase, Purpose, Record, RunEvent},
     expr::{Expr, Outside},
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
-    journal::MemoryJournal,
+    journal::{Journal, JournalError, MemoryJournal},
     local::{Asker, DeadRun, FailedCheck, Faults, RunEnd, Setup, execute},
     plan::{Inputs, Plan, build},
     playbook::{Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
@@ -378,6 +378,22 @@ impl Stage {
     /// Takes the run over, whose journal holds what its dead owner wrote.
     pub(crate) async fn take_over(&mut self, purpose: Purpose) -> RunEnd {
         self.carry_out(Some(purpose)).await
+    }
+
+    /// Runs with a journal of the test's own.
+    pub(crate) async fn run_with(&mut self, journal: &mut dyn Journal) -> Result<RunEnd, JournalError> {
+        let mut asker = Answers(Vec::new());
+        execute(Setup {
+            plan: &self.plan,
+            services: self.services.clone(),
+            outside: Arc::new(NoFiles),
+            journal,
+            reporters: &mut [],
+            asker: &mut asker,
+            dead: None,
+            faults: Faults::none(),
+        })
+        .await
     }
 
     async fn carry_out(&mut self, purpose: Option<Purpose>) -> RunEnd {

@@ -46,10 +46,11 @@ impl Daemon {
         }
         let config = Config::read(&args.config)?;
         if args.init_db {
-            Database::create(&config.database)?;
             let media = &config.local_settings.media_path;
             std::fs::create_dir_all(media)
                 .map_err(|error| format!("cannot make `{}`: {error}", media.display()))?;
+            // Last: whoever waits for the daemon takes the tables for the sign that all is there.
+            Database::create(&config.database)?;
         }
         let database = Database::open(&config.database, stop.clone())?;
         let daemon = Self {

@@ -107,6 +107,14 @@ impl EdgeBox {
 }
 
 #[test]
+fn the_database_comes_last_so_that_it_tells_that_all_is_there() {
+    let edge = EdgeBox::new();
+    std::fs::write(edge.path("media"), "in the way").expect("write");
+    assert!(edge.start(true).is_err());
+    assert!(!edge.path("media_status.db").exists());
+}
+
+#[test]
 fn a_ready_file_is_sent_and_its_row_completed() {
     let it = EdgeBox::new();
     it.sync_one();
