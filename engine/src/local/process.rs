@@ -15,20 +15,20 @@ use crate::{
     error::{ErrorClass, StepError},
     host::{BoxFuture, Cancel, Exec, Host, Output, Stdin},
 };
-use nix::sys::signal::Signal;
+use nix::sys::{
+    memfd::{MFdFlags, memfd_create},
+    signal::Signal,
+};
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Seek, Write},
     os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     path::Path,
     process::{ExitStatus, Stdio},
     thread,
     time::Duration,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, ChildStdin, Command},
-};
+use tokio::process::{Child, Command};
 
 /// How long pipes are read on after every process of the tree is gone: only one that got away can hold them.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -135,10 +135,12 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
         return Err(cancelled(&exec));
     }
     let mut command = command(&exec, &tree)?;
-    let (stdin, bytes) = match exec.stdin.clone() {
-        Stdin::Null => (Stdio::null(), Vec::new()),
-        Stdin::Bytes(bytes) => (Stdio::piped(), bytes),
-        Stdin::File(path) => (Stdio::from(open(&path)?), Vec::new()),
+    let stdin = match &exec.stdin {
+        Stdin::Null => Stdio::null(),
+        Stdin::Bytes(bytes) => {
+            Stdio::from(whole(bytes).map_err(|error| StepError::io("hold the data for stdin", &error))?)
+        }
+        Stdin::File(path) => Stdio::from(open(path)?),
     };
     let stdout_file = exec.stdout_file.as_deref().map(create).transpose()?.map(tokio::fs::File::from_std);
     let mut child =
@@ -151,13 +153,12 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
 
     let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
     let (mut out, mut err) = (Capture::new(keep), Capture::new(keep));
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
         return Err(StepError::internal("a pipe to a command is missing"));
     };
-    let mut drain = Box::pin(async {
-        tokio::try_join!(out.copy(stdout, stdout_file), err.read(stderr), feed(stdin, &bytes)).map(|_| ())
-    });
+    let mut drain =
+        Box::pin(async { tokio::try_join!(out.copy(stdout, stdout_file), err.read(stderr)).map(|_| ()) });
 
     let mut drained = None;
     let status = loop {
@@ -206,13 +207,13 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
     })
 }
 
-/// Writes `bytes` and closes the pipe. A command that does not read to the end is no error.
-async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) -> io::Result<()> {
-    let Some(mut stdin) = stdin else { return Ok(()) };
-    match stdin.write_all(bytes).await {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
+/// A file in memory that holds all of `bytes`. Through a pipe a command would take what had come for all, if this program
+/// were killed meanwhile.
+fn whole(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"stdin", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn command(exec: &Exec, tree: &Tree) -> Result<Command, StepError> {
