@@ -17,7 +17,7 @@ use engine::{
     event::{Purpose, Record},
     expr::Outside,
     journal::sqlite::RunJournal,
-    local::{DeadRun, Faults, Setup, execute},
+    local::{DeadRun, Faults, Setup, Signals, execute},
     plan::Plan,
     report::{
         Ending, Summary,
@@ -25,6 +25,7 @@ use engine::{
     },
 };
 use std::{path::PathBuf, sync::Arc};
+use tokio::runtime::Runtime;
 
 /// What is written beside the terminal.
 #[derive(Args, Debug, Default)]
@@ -37,6 +38,23 @@ pub(crate) struct OutputArgs {
     reports: Vec<String>,
 }
 
+/// The runtime of a run, which already listens to signals.
+pub(crate) struct Stage {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let runtime = services::runtime()?;
+        let signals = {
+            let _within = runtime.enter();
+            Signals::listen()
+        };
+        Ok(Self { runtime, signals })
+    }
+}
+
 /// A run that is about to begin, or one that died and is taken over.
 pub(crate) struct Run {
     pub(crate) plan: Plan,
@@ -44,6 +62,8 @@ pub(crate) struct Run {
     pub(crate) outside: Arc<dyn Outside>,
     pub(crate) journal: RunJournal,
     pub(crate) scratch: PathBuf,
+    /// Where it runs, and what asks it to stop: from before anything of it is written down.
+    pub(crate) stage: Stage,
     /// What a dead owner journaled, and what the run is taken over for.
     pub(crate) dead: Option<(Vec<Record>, Purpose)>,
 }
@@ -97,7 +117,8 @@ impl Run {
         let watch = Watch::start(summary.clone(), self.views(&summary, outputs.events, out));
         let mut asker = Prompt { manner, screen: watch.screen(), out: *out };
         let mut reporters = vec![watch.reporter()];
-        let ended = services::runtime()?.block_on(execute(Setup {
+        let Stage { runtime, signals } = self.stage;
+        let ended = runtime.block_on(execute(Setup {
             plan: &self.plan,
             services: Arc::clone(&services),
             outside: self.outside.clone(),
@@ -105,6 +126,7 @@ impl Run {
             reporters: &mut reporters,
             asker: &mut asker,
             dead: self.dead.as_ref().map(|(history, purpose)| DeadRun { history, purpose: *purpose }),
+            signals,
             faults,
         }));
         // What lives in it has ended with the run, unless that was given up; a folder that stays hurts nobody.

@@ -276,7 +276,7 @@ async fn remote(cx: &Context, path: &str, algorithms: &[Algorithm]) -> Result<Ou
         argv.extend([program.to_owned(), openssl.to_owned()]);
     }
     let host = cx.host.name().to_owned();
-    let done = cx.exec(Exec::new(argv)).await?;
+    let done = cx.exec(Exec::new(argv).repeatable()).await?;
     let wrong = |class: ErrorClass, what: &str| {
         StepError::new(class, format!("`{path}` on `{host}`: {what}"))
             .hint(format!("look what is there: ssh {host} ls -l {path}"))

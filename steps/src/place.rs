@@ -217,6 +217,16 @@ impl Placing {
         }
     }
 
+    /// What a person can type to take the file back.
+    pub(crate) fn by_hand(&self) -> String {
+        let quoted = |path: &str| format!("'{}'", path.replace('\'', "'\\''"));
+        let (to, beside, backup) = (quoted(&self.to), quoted(&self.beside), quoted(&self.backup));
+        match &self.earlier {
+            None => format!("rm -f -- {to} {beside}"),
+            Some(_) => format!("rm -f -- {beside}; [ ! -e {backup} ] || mv -- {backup} {to}"),
+        }
+    }
+
     /// Whether the file is in place, for an attempt whose outcome is unknown.
     pub(crate) async fn is_placed(&self, host: &dyn Host, cancel: &Cancel) -> Result<bool, StepError> {
         let now = look(host, &self.to, cancel).await?;

@@ -9,7 +9,7 @@ use engine::{
     ErrorClass, Step, StepError,
     host::{Exec, Host, Stdin},
     quantity::Bytes,
-    step::{Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
+    step::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -278,6 +278,11 @@ impl Step for Ssh {
     ) -> Result<Undone, StepError> {
         let Some(placing) = &intent.placing else { return Ok(Undone::NothingToDo) };
         placing.take_back(target(cx, params).await?.as_ref(), &cx.cancel).await
+    }
+
+    fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
+        let host = params.upload.as_ref().map(|_| params.host.clone());
+        Some(ByHand { host, command: intent.placing.as_ref()?.by_hand() })
     }
 
     async fn presence(

@@ -5,7 +5,7 @@ use crate::{
     ask::{Manner, confirm},
     failure::Failure,
     out::Out,
-    runner::{OutputArgs, Run},
+    runner::{OutputArgs, Run, Stage},
     services, state,
 };
 use clap::Args;
@@ -106,6 +106,7 @@ impl From<Failure> for Problem {
 
 /// Takes a dead run over and undoes it.
 fn undo(store: &Store, id: &str, out: &Out) -> Result<u8, Problem> {
+    let stage = Stage::new()?;
     let taken = store.take_over(id).map_err(Problem::Journal)?;
     services::enter(&taken.plan, out);
     let scratch = store.scratch(&taken.plan.run.id);
@@ -116,6 +117,7 @@ fn undo(store: &Store, id: &str, out: &Out) -> Result<u8, Problem> {
         outside: services::outside(&dir),
         journal: taken.journal,
         scratch,
+        stage,
         dead: Some((taken.history, Purpose::Undo)),
         plan: taken.plan,
     };

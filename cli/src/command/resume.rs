@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     out::Out,
     playbook,
-    runner::{OutputArgs, Run},
+    runner::{OutputArgs, Run, Stage},
     services, state,
 };
 use clap::Args;
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
     let outputs = args.outputs.open(out)?;
     services::enter(&plan, out);
     refuse_a_change(&plan, out)?;
+    let stage = Stage::new()?;
     let taken = store.take_over(&plan.run.id).map_err(Failure::unknown_run)?;
     let scratch = store.scratch(&taken.plan.run.id);
     services::end_remains(&taken.plan, &scratch)?;
@@ -60,6 +61,7 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
         outside: services::outside(&dir),
         journal: taken.journal,
         scratch,
+        stage,
         dead: Some((taken.history, Purpose::Resume)),
         plan: taken.plan,
     };

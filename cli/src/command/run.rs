@@ -6,7 +6,7 @@ use crate::{
     out::Out,
     params::ParamArgs,
     playbook,
-    runner::{OutputArgs, Run},
+    runner::{OutputArgs, Run, Stage},
     services, state,
 };
 use clap::{Args, ValueEnum};
@@ -85,9 +85,10 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
     let state = state::dir(args.state_dir.as_ref())?;
     let store = Store::open(&state)?;
     tell_of_dead_runs(&store, out)?;
+    let stage = Stage::new()?;
     let journal = store.create(&plan)?;
     let scratch = store.scratch(&plan.run.id);
-    let run = Run { plan, registry, outside: inputs.outside, journal, scratch, dead: None };
+    let run = Run { plan, registry, outside: inputs.outside, journal, scratch, stage, dead: None };
     run.carry_out(Manner::choose(args.force, args.no_input), outputs, out)
 }
 

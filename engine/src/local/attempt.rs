@@ -166,7 +166,10 @@ impl Job {
                     // It ended in the very moment it was told to stop: that counts.
                     Some(Ok(out)) => Ok(out),
                     Some(Err((found, out))) if found.class != ErrorClass::Cancelled => Err((found, out)),
-                    _ => Err((error, None)),
+                    // It stopped, and knows whether its effect can have happened.
+                    Some(Err((found, _))) if !found.outcome_unknown => Err((error, None)),
+                    // Nobody saw its end.
+                    _ => Err((error.unknown_outcome(), None)),
                 }
             }
         };

@@ -44,7 +44,8 @@ pub(super) enum Message {
 /// # Errors
 /// The journal could not be written. Even then everything has been undone, unless another process has taken the run
 /// over: then that one does.
-pub async fn execute(setup: Setup<'_>) -> Result<RunEnd, JournalError> {
+pub async fn execute(mut setup: Setup<'_>) -> Result<RunEnd, JournalError> {
+    let signals = std::mem::take(&mut setup.signals);
     let (messages, inbox) = mpsc::unbounded_channel();
     // Progress is lossy: a slow terminal must not hold up a step.
     let (progress, progress_inbox) = mpsc::channel(1024);
@@ -78,7 +79,7 @@ pub async fn execute(setup: Setup<'_>) -> Result<RunEnd, JournalError> {
         setup,
     };
     run.replay()?;
-    run.drive(inbox, progress_inbox).await
+    run.drive(inbox, progress_inbox, signals).await
 }
 
 struct Run<'a> {
@@ -108,8 +109,8 @@ impl Run<'_> {
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Message>,
         mut progress: mpsc::Receiver<(String, Progress)>,
+        mut signals: Signals,
     ) -> Result<RunEnd, JournalError> {
-        let mut signals = Signals::new();
         if self.seq == 0 {
             self.record(RunEvent::RunStarted {
                 version: EVENT_VERSION,

@@ -21,6 +21,7 @@ pub use info::run_info;
 pub use outside::LocalOutside;
 
 pub use setup::{Asker, DeadRun, FailedCheck, RunEnd, Setup};
+pub use signal::Signals;
 pub use space::{allocate, is_full};
 pub use survey::{Survey, survey};
 

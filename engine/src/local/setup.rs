@@ -1,6 +1,6 @@
 //! What a run needs, and how it ended.
 
-use super::faults::Faults;
+use super::{faults::Faults, signal::Signals};
 use crate::{
     error::StepError,
     event::{Decision, Leftovers, Purpose, Record, Reporter, Verdict},
@@ -46,6 +46,8 @@ pub struct Setup<'a> {
     pub asker: &'a mut dyn Asker,
     /// What is known of a run whose owner died, and what it is taken over for; nothing for a new run.
     pub dead: Option<DeadRun<'a>>,
+    /// What asks it to stop.
+    pub signals: Signals,
     /// What is to go wrong on purpose; [`Faults::none`] outside of tests.
     pub faults: Faults,
 }

@@ -2,16 +2,18 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that ask a run to stop.
-#[derive(Debug)]
-pub(super) struct Signals {
+/// The signals that ask a run to stop, from when this is made: one that arrives before the run begins is kept for it.
+#[derive(Debug, Default)]
+pub struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hangup: Option<Signal>,
 }
 
 impl Signals {
-    pub(super) fn new() -> Self {
+    /// Listens from now on. Must be called in the context of a runtime.
+    #[must_use]
+    pub fn listen() -> Self {
         let listen = |kind| signal(kind).ok();
         Self {
             interrupt: listen(SignalKind::interrupt()),

@@ -221,15 +221,30 @@ impl Workshop {
         found.await.unwrap_or_else(|error| Presence::Unknown(error.message))
     }
 
+    /// What a person can type to remove what a step made.
+    fn by_hand(&self, step: &PlannedStep, attempt: &Touched) -> Option<String> {
+        let Intent { params, intent, on, undo } = &attempt.intent;
+        if *undo != UndoMethod::Derived {
+            return None;
+        }
+        let told = self.kind(&step.body.kind).ok()?.by_hand(params, intent)?;
+        let host = told.host.as_deref().or(on.as_deref()).filter(|host| *host != "local");
+        Some(match host.and_then(|host| self.services.hosts.get(host)) {
+            Some(spec) => format!("ssh {} {}", spec.ssh, quoted(&told.command)),
+            None => told.command,
+        })
+    }
+
     /// What is left of an effect.
     async fn left(&self, step: &PlannedStep, claim: &Claim) -> Option<Leftover> {
+        let by_hand = claim.attempts.first().and_then(|attempt| self.by_hand(step, attempt));
         match &claim.undo {
             Some(Ok(Undone::Left(left))) => return Some(left.clone()),
             Some(Err(error)) => {
                 return Some(Leftover {
                     what: format!("what `{}` did: {}", step.id, step.description.title),
                     why: error.message.clone(),
-                    remove_with: error.hint.clone().unwrap_or_default(),
+                    remove_with: by_hand.or_else(|| error.hint.clone()).unwrap_or_default(),
                 });
             }
             Some(Ok(Undone::Removed | Undone::NothingToDo)) | None => {}
@@ -243,13 +258,18 @@ impl Workshop {
                     found = Some(Leftover {
                         what: format!("perhaps what `{}` did: {}", step.id, step.description.title),
                         why,
-                        remove_with: String::new(),
+                        remove_with: by_hand.clone().unwrap_or_default(),
                     });
                 }
             }
         }
         found
     }
+}
+
+/// A word for `/bin/sh`.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 async fn within_a_look<T>(look: impl AsyncFnOnce(&Cancel) -> Result<T, StepError>) -> Result<T, StepError> {

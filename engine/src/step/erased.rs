@@ -1,6 +1,6 @@
 //! Step types behind one object-safe face, so that the engine can keep them in a list.
 
-use super::{Context, Description, Docs, ParamsView, Presence, Probe, Settled, Step, Undone};
+use super::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Step, Undone};
 use crate::{
     error::{ErrorClass, StepError},
     host::BoxFuture,
@@ -58,6 +58,8 @@ pub trait DynStep: Send + Sync {
         intent: &'a Value,
         output: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<Undone, StepError>>;
+    /// See [`Step::by_hand`].
+    fn by_hand(&self, params: &Value, intent: &Value) -> Option<ByHand>;
     /// See [`Step::presence`].
     fn presence<'a>(
         &'a self,
@@ -175,6 +177,11 @@ impl<S: Step> DynStep for Erased<S> {
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
             self.0.undo(cx, &params, &intent, output.as_ref()).await
         })
+    }
+
+    fn by_hand(&self, params: &Value, intent: &Value) -> Option<ByHand> {
+        let params = typed("the parameters", S::KIND, params).ok()?;
+        self.0.by_hand(&params, &typed("the intent", S::KIND, intent).ok()?)
     }
 
     fn presence<'a>(

@@ -160,6 +160,15 @@ pub struct Leftover {
     pub remove_with: String,
 }
 
+/// A command that a person can type to remove what a step made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByHand {
+    /// The host of the playbook on which it is typed, if not the step's own.
+    pub host: Option<String>,
+    /// A line for `/bin/sh`.
+    pub command: String,
+}
+
 /// What the leftovers check finds when it looks for what a step made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -285,6 +294,11 @@ pub trait Step: Send + Sync + 'static {
         _output: Option<&Self::Output>,
     ) -> impl Future<Output = Result<Undone, StepError>> + Send {
         async { Ok(Undone::NothingToDo) }
+    }
+
+    /// How a person removes what the step made, told from the intent alone: for a host that does not answer.
+    fn by_hand(&self, _params: &Self::Params, _intent: &Self::Intent) -> Option<ByHand> {
+        None
     }
 
     /// Looks, read-only, whether what the step made is still there; the leftovers check asks this after the undo.

@@ -7,7 +7,7 @@ use engine::{
     expr::{Expr, Outside},
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
     journal::{Journal, JournalError, MemoryJournal},
-    local::{Asker, DeadRun, FailedCheck, Faults, RunEnd, Setup, execute},
+    local::{Asker, DeadRun, FailedCheck, Faults, RunEnd, Setup, Signals, execute},
     plan::{Inputs, Plan, build},
     playbook::{Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
     quantity::Millis,
@@ -391,6 +391,7 @@ impl Stage {
             reporters: &mut [],
             asker: &mut asker,
             dead: None,
+            signals: Signals::listen(),
             faults: Faults::none(),
         })
         .await
@@ -407,6 +408,7 @@ impl Stage {
             reporters: &mut [],
             asker: &mut asker,
             dead: purpose.map(|purpose| DeadRun { history: &history, purpose }),
+            signals: Signals::listen(),
             faults: self.faults.clone(),
         };
         execute(setup).await.unwrap()

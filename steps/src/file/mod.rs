@@ -9,7 +9,9 @@ use engine::{
     error::ErrorClass,
     event::Phase,
     quantity::Bytes,
-    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect, Settled, Undone},
+    step::{
+        ByHand, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect, Settled, Undone,
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -346,6 +348,18 @@ impl Step for File {
             true => local::undo(cx, params, &action, intent, output).await,
             false => remote::undo(cx, params, &action, intent, output).await,
         }
+    }
+
+    fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
+        let command = match params.action().ok()? {
+            Action::Stat(_) => return None,
+            Action::Create(path) | Action::Copy(_, path) => {
+                format!("rm -f -- {} {}", shell(path), shell(&intent.beside))
+            }
+            Action::Directory(path) => format!("rm -r -- {}", shell(path)),
+            Action::Remove(path) => format!("mv -n -- {} {}", shell(&intent.beside), shell(path)),
+        };
+        Some(ByHand { host: None, command })
     }
 
     async fn presence(
