@@ -79,6 +79,7 @@ fn with_connector(
         run: plan.run.clone(),
         scratch: scratch.to_owned(),
         resident: Mutex::default(),
+        secrets: engine::secret::Secrets::default(),
     }))
 }
 

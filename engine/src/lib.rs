@@ -19,6 +19,7 @@ pub mod registry;
 pub mod report;
 pub mod schedule;
 pub mod schema;
+pub mod secret;
 pub mod step;
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity, Source, Span};

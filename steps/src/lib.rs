@@ -16,6 +16,7 @@ pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+mod tls;
 pub mod wait;
 mod word;
 

@@ -78,6 +78,7 @@ impl Bench {
             },
             scratch,
             resident: tokio::sync::Mutex::new(BTreeMap::new()),
+            secrets: engine::secret::Secrets::default(),
         };
         let (cancel, signal) = CancelSource::new();
         let cx = Context {

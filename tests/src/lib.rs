@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 pub mod lab;
+pub mod servers;
 pub mod stage;
 
 /// Says how much a test has seen: counts and figures for whoever reads its output.

@@ -26,3 +26,4 @@ pub use space::{allocate, is_full};
 pub use survey::{Survey, survey};
 
 pub mod process;
+pub mod secrets;

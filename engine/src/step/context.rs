@@ -6,6 +6,7 @@ use crate::{
     expr::{Expr, Scope},
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output},
     registry::Registry,
+    secret::{Revealed, Secrets},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,8 @@ pub struct Services {
     pub scratch: PathBuf,
     /// Things that live from one step of the run to its end, such as background processes, by step.
     pub resident: Mutex<BTreeMap<String, Box<dyn std::any::Any + Send>>>,
+    /// The secrets that the playbook names.
+    pub secrets: Secrets,
 }
 
 impl Services {
@@ -119,6 +122,15 @@ impl Context {
     /// Tells how many of how many bytes are done.
     pub fn bytes(&self, done: u64, total: u64) {
         self.progress.send(&self.step, Progress::Bytes { done, total });
+    }
+
+    /// A value with its secrets put in, for what sends it on and keeps it nowhere: not in an output, an intent, an
+    /// error, a log or an argument list.
+    ///
+    /// # Errors
+    /// A secret was not found.
+    pub fn reveal(&self, text: &str) -> Result<Revealed, StepError> {
+        self.services.secrets.reveal(text)
     }
 
     /// Runs a nested, read-only step and gives its output.

@@ -359,6 +359,7 @@ impl Stage {
             run,
             scratch: std::env::temp_dir().join("shakedown-none").join("scratch").join("run"),
             resident: tokio::sync::Mutex::default(),
+            secrets: engine::secret::Secrets::default(),
         });
         Self {
             log,
