@@ -2,20 +2,21 @@
 
 use crate::{
     systemd::{Scope, no_systemd},
+    watch::Files,
     word::short,
 };
 use engine::{
     ErrorClass, Step, StepError,
     host::Exec,
     quantity::Millis,
-    step::{Context, Description, Docs, NoIntent, ParamsView},
+    step::{Changes, Context, Description, Docs, NoIntent, ParamsView},
 };
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
 /// The step type `journal`.
 #[derive(Clone, Copy, Debug)]
@@ -237,6 +238,17 @@ impl Step for Journal {
         let mut found = collect(&String::from_utf8_lossy(text), pattern.as_ref(), params, cut);
         found.cursor = found.cursor.or_else(|| params.cursor.clone());
         Ok(found)
+    }
+
+    async fn changes(&self, cx: &Context, _: &Params) -> Option<Box<dyn Changes>> {
+        // journald touches its file after each entry, at most every quarter of a second.
+        let machine =
+            cx.host.is_local().then(|| std::fs::read_to_string("/etc/machine-id").ok()).flatten()?;
+        let folders =
+            ["/run/log/journal", "/var/log/journal"].map(|folder| Path::new(folder).join(machine.trim()));
+        let mut readable = folders.into_iter().filter(|folder| std::fs::read_dir(folder).is_ok()).peekable();
+        readable.peek()?;
+        Files::watch_folders(readable)
     }
 
     fn summary(&self, output: &Output) -> String {

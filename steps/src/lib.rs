@@ -18,6 +18,7 @@ pub mod tcp;
 mod testing;
 mod tls;
 pub mod wait;
+mod watch;
 mod word;
 
 use engine::Registry;

@@ -1,5 +1,6 @@
 //! What a step is handed when it runs: its host, the services of the run, a way to report progress.
 
+use super::{Changes, DynStep};
 use crate::{
     error::{ErrorClass, StepError},
     event::{Phase, Progress, ProgressSink},
@@ -139,16 +140,27 @@ impl Context {
     /// As that step type does.
     pub fn run_nested<'a>(&'a self, nested: &'a Nested) -> BoxFuture<'a, Result<Value, StepError>> {
         Box::pin(async move {
-            let step = self.services.registry.get(&nested.kind).ok_or_else(|| {
-                StepError::internal(format!("no step type `{}` for a nested step", nested.kind))
-            })?;
-            let mut cx = self.clone();
-            if let Some(on) = &nested.on {
-                cx.host = self.services.host(Some(on)).await?;
-            }
+            let (step, cx) = self.nested(nested).await?;
             let intent = step.intend(&cx, &nested.params).await?;
             step.run(&cx, &nested.params, &intent).await
         })
+    }
+
+    /// Word of changes of what a nested step looks at, if there is any to be had.
+    pub async fn nested_changes(&self, nested: &Nested) -> Option<Box<dyn Changes>> {
+        let (step, cx) = self.nested(nested).await.ok()?;
+        step.changes(&cx, &nested.params).await
+    }
+
+    async fn nested(&self, nested: &Nested) -> Result<(Arc<dyn DynStep>, Self), StepError> {
+        let step = self.services.registry.get(&nested.kind).ok_or_else(|| {
+            StepError::internal(format!("no step type `{}` for a nested step", nested.kind))
+        })?;
+        let mut cx = self.clone();
+        if let Some(on) = &nested.on {
+            cx.host = self.services.host(Some(on)).await?;
+        }
+        Ok((step.clone(), cx))
     }
 
     /// Evaluates a condition of this step's parameters over the run's values and `extra` names.

@@ -1,6 +1,8 @@
 //! Step types behind one object-safe face, so that the engine can keep them in a list.
 
-use super::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Step, Undone};
+use super::{
+    ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Step, Undone,
+};
 use crate::{
     error::{ErrorClass, StepError},
     host::BoxFuture,
@@ -41,6 +43,8 @@ pub trait DynStep: Send + Sync {
         params: &'a Value,
         intent: &'a Value,
     ) -> BoxFuture<'a, Result<Value, StepError>>;
+    /// See [`Step::changes`].
+    fn changes<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Option<Box<dyn Changes>>>;
     /// See [`Step::summary`].
     fn summary(&self, output: &Value) -> String;
     /// See [`Step::settle`].
@@ -141,6 +145,10 @@ impl<S: Step> DynStep for Erased<S> {
             let intent = typed("the intent", S::KIND, intent)?;
             json(&self.0.run(cx, &params, &intent).await?)
         })
+    }
+
+    fn changes<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Option<Box<dyn Changes>>> {
+        Box::pin(async move { self.0.changes(cx, &typed("the parameters", S::KIND, params).ok()?).await })
     }
 
     fn summary(&self, output: &Value) -> String {

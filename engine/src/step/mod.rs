@@ -1,9 +1,11 @@
 //! What a step type is: the trait that a contributor implements, and what its methods speak in.
 
+mod changes;
 mod context;
 mod erased;
 mod view;
 
+pub use changes::Changes;
 pub use context::{Condition, Context, Nested, RunInfo, Services};
 pub use erased::{DynStep, Erased};
 pub use view::ParamsView;
@@ -267,6 +269,16 @@ pub trait Step: Send + Sync + 'static {
         params: &Self::Params,
         intent: &Self::Intent,
     ) -> impl Future<Output = Result<Self::Output, StepError>> + Send;
+
+    /// Gives word when another look may show something new; asked before the first look. None where there is no word to
+    /// be had, as of most things on other hosts: a wait then asks again and again.
+    fn changes(
+        &self,
+        _cx: &Context,
+        _params: &Self::Params,
+    ) -> impl Future<Output = Option<Box<dyn Changes>>> + Send {
+        async { None }
+    }
 
     /// A few words for the report about what was found or done, such as `active` or `1 KiB`.
     fn summary(&self, _output: &Self::Output) -> String {

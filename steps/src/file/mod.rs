@@ -4,13 +4,15 @@ mod content;
 mod local;
 mod remote;
 
+use crate::watch::Files;
 use engine::{
     Step, StepError,
     error::ErrorClass,
     event::Phase,
     quantity::Bytes,
     step::{
-        ByHand, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect, Settled, Undone,
+        ByHand, Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect,
+        Settled, Undone,
     },
 };
 use schemars::JsonSchema;
@@ -299,6 +301,11 @@ impl Step for File {
             true => local::run(cx, params, &action, mode, intent, aside).await,
             false => remote::run(cx, params, &action, mode, intent, aside).await,
         }
+    }
+
+    async fn changes(&self, cx: &Context, params: &Params) -> Option<Box<dyn Changes>> {
+        let path = params.stat.as_ref().filter(|_| cx.host.is_local())?;
+        Files::watch([std::path::absolute(path).ok()?])
     }
 
     fn summary(&self, output: &Output) -> String {

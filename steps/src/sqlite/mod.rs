@@ -10,12 +10,13 @@ pub use check::{Check, Health};
 pub use connection::Effort;
 pub use insert::Insert;
 
+use crate::watch::Files;
 use connection::{Access, Task};
 use engine::{
     Step, StepError,
     error::ErrorClass,
     quantity::Millis,
-    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Settled, Undone},
+    step::{Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -268,6 +269,20 @@ impl Step for Sqlite {
             .await?;
         output.db = db;
         Ok(output)
+    }
+
+    async fn changes(&self, _: &Context, params: &Params) -> Option<Box<dyn Changes>> {
+        // A commit goes to the log first, or straight to the database where there is none. The index beside the log
+        // is mapped into memory and gives no word.
+        let database = std::path::absolute(&params.database).ok()?;
+        // SQLite keeps the log beside the file itself, not beside a link to it.
+        let real = database.canonicalize().unwrap_or_else(|_| database.clone());
+        let beside = |ending: &str| {
+            let mut path = real.clone().into_os_string();
+            path.push(ending);
+            std::path::PathBuf::from(path)
+        };
+        Files::watch([beside("-wal"), beside("-journal"), database])
     }
 
     fn summary(&self, output: &Output) -> String {

@@ -1,5 +1,8 @@
 //! `wait`: for a time, or until read-only steps show what is wanted.
 
+mod source;
+mod watching;
+
 use engine::{
     Step, StepError,
     error::ErrorClass,
@@ -8,16 +11,10 @@ use engine::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
-
-/// The first pause between two looks; it grows up to `every`, so that quick changes are noticed at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause unless `every` says otherwise.
-const EVERY: Millis = Millis(500);
-/// The most changes that the time line keeps.
-const TIMELINE: usize = 200;
+use watching::Watching;
 
 /// The step type.
 pub struct Wait;
@@ -41,7 +38,8 @@ pub struct Params {
     /// Ends the wait as a failure, at once.
     #[serde(default)]
     fail_when: Option<Condition>,
-    /// The longest pause between two looks; 500 ms if not given. The first pauses are shorter.
+    /// The longest pause between two looks. Without it 500 ms for what has to be asked, after shorter first pauses; 2 s
+    /// and more for what gives word of its changes by itself.
     #[serde(default)]
     every: Option<Millis>,
     /// `succeed_when` must hold this long without a break.
@@ -60,8 +58,14 @@ pub struct Output {
     pub watch: BTreeMap<String, Value>,
     /// How often it looked.
     pub attempts: u64,
-    /// How long it waited, in milliseconds.
+    /// How often it was given word of a change, rather than looking because it was time to.
+    #[serde(default)]
+    pub notices: u64,
+    /// How long it waited, in milliseconds: the time until it was true, and had been for `stable_for`.
     pub waited_ms: u64,
+    /// When the condition came true for good, in milliseconds since the wait began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub true_at_ms: Option<u64>,
     /// Each change of what it saw, with its time.
     pub timeline: Vec<Seen>,
 }
@@ -86,8 +90,12 @@ impl Step for Wait {
             summary: "waits for a time, or until something holds",
             details: "`for` waits a fixed time. `until` runs a read-only step again and again, `watch` several of \
                       them side by side; `succeed_when` ends the wait well and `fail_when` ends it as a failure at \
-                      once, rather than at the timeout. The first looks follow each other quickly, then the pause \
-                      grows up to `every`.\n\nWhile it waits, errors that may pass (a file that is not there yet, a \
+                      once, rather than at the timeout.\n\nFiles, SQLite databases, units and the journal of this machine give \
+                      word of their changes (inotify, D-Bus, pidfd), so that a wait on them ends within \
+                      milliseconds and costs next to nothing. All else, and everything on other hosts, is asked again and \
+                      again: the first looks follow each other quickly, then the pause grows up to `every`. \
+                      With `stable_for` the condition must be seen to hold that long without a break.\n\nThe output keeps a \
+                      `timeline`: each change of what was seen, with its time.\n\nWhile it waits, errors that may pass (a file that is not there yet, a \
                       busy database, a host that is away) count as \"not yet\". Errors that cannot pass (a wrong \
                       parameter, no permission) end the wait. The step's `timeout` bounds it; 30 minutes if not \
                       given. The message of a timeout ends with what was last seen.\n\nIts output holds the last \
@@ -142,7 +150,7 @@ impl Step for Wait {
             pause(cx, duration.duration()).await?;
             return Ok(Output { waited_ms: ms_since(begun), ..Output::default() });
         }
-        Watching::new(cx, params, begun).run().await
+        Watching::new(cx, params, begun).await.run().await
     }
 
     fn summary(&self, output: &Output) -> String {
@@ -159,187 +167,6 @@ async fn pause(cx: &Context, duration: Duration) -> Result<(), StepError> {
         () = tokio::time::sleep(duration) => Ok(()),
         () = cx.cancel.cancelled() => Err(StepError::new(ErrorClass::Cancelled, "the wait was stopped")),
     }
-}
-
-/// One wait on steps.
-struct Watching<'a> {
-    cx: &'a Context,
-    params: &'a Params,
-    begun: Instant,
-    output: Output,
-    /// Since when `succeed_when` has held.
-    holds_since: Option<Instant>,
-}
-
-/// What one look came to.
-enum Look {
-    /// All steps gave an output: the names that conditions see.
-    Seen(Map<String, Value>),
-    /// A step failed in a way that may pass.
-    NotYet(String),
-}
-
-impl<'a> Watching<'a> {
-    fn new(cx: &'a Context, params: &'a Params, begun: Instant) -> Self {
-        Self { cx, params, begun, output: Output::default(), holds_since: None }
-    }
-
-    async fn run(mut self) -> Result<Output, StepError> {
-        let longest = self.params.every.unwrap_or(EVERY).duration().max(Duration::from_millis(1));
-        let mut next = FIRST_PAUSE.min(longest);
-        loop {
-            if self.cx.cancel.is_cancelled() {
-                return Err(StepError::new(ErrorClass::Cancelled, "the wait was stopped"));
-            }
-            self.output.attempts += 1;
-            match self.look().await? {
-                Look::NotYet(why) => {
-                    self.holds_since = None;
-                    self.note(why);
-                }
-                Look::Seen(names) => {
-                    if self.judge(&names)? {
-                        self.output.waited_ms = ms_since(self.begun);
-                        return Ok(self.output);
-                    }
-                }
-            }
-            pause(self.cx, next).await?;
-            next = (next * 3 / 2).min(longest);
-        }
-    }
-
-    /// Runs the watched steps once.
-    async fn look(&mut self) -> Result<Look, StepError> {
-        let mut names = Map::new();
-        if let Some(nested) = &self.params.until {
-            match self.cx.run_nested(nested).await {
-                Ok(out) => {
-                    self.output.out = out.clone();
-                    names.insert("out".into(), out);
-                }
-                Err(error) if may_pass(error.class) => return Ok(Look::NotYet(error.message)),
-                Err(error) => return Err(error),
-            }
-        }
-        for (name, nested) in self.params.watch.iter().flatten() {
-            match self.cx.run_nested(nested).await {
-                Ok(out) => {
-                    self.output.watch.insert(name.clone(), out.clone());
-                    names.insert(name.clone(), out);
-                }
-                Err(error) if may_pass(error.class) => {
-                    return Ok(Look::NotYet(format!("{name}: {}", error.message)));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Look::Seen(names))
-    }
-
-    /// Whether the wait is over.
-    fn judge(&mut self, names: &Map<String, Value>) -> Result<bool, StepError> {
-        let Some(succeed_when) = &self.params.succeed_when else {
-            self.note("it succeeds".into());
-            return Ok(self.has_been_stable(true));
-        };
-        self.note(shorten(&self.cx.explain(succeed_when, names)));
-        // Success wins when both hold: what was wanted has come true.
-        let succeeds = self.evaluate(succeed_when, names)?;
-        if !succeeds
-            && let Some(fail_when) = &self.params.fail_when
-            && self.evaluate(fail_when, names)?
-        {
-            return Err(self.failure(fail_when, names));
-        }
-        Ok(self.has_been_stable(succeeds))
-    }
-
-    fn has_been_stable(&mut self, holds: bool) -> bool {
-        if !holds {
-            self.holds_since = None;
-            return false;
-        }
-        let since = *self.holds_since.get_or_insert_with(Instant::now);
-        self.params.stable_for.is_none_or(|needed| since.elapsed() >= needed.duration())
-    }
-
-    /// A value that is not there yet (the row before it is written) is not yet, and no mistake.
-    fn evaluate(&self, condition: &Condition, names: &Map<String, Value>) -> Result<bool, StepError> {
-        match self.cx.holds(condition, names) {
-            Err(error) if error.message.contains("no such key") || error.message.contains("null") => {
-                Ok(false)
-            }
-            other => other,
-        }
-    }
-
-    fn failure(&self, fail_when: &Condition, names: &Map<String, Value>) -> StepError {
-        let values = self.cx.explain(fail_when, names);
-        let quoted = quotes(names);
-        let mut message = shorten(&values);
-        for line in &quoted {
-            message.push_str(&format!(": {line}"));
-        }
-        let mut error = StepError::expectation(message);
-        error.details = quoted;
-        error.details.push(format!("`fail_when: {}` holds", fail_when.0));
-        error.details.extend(values);
-        error
-    }
-
-    fn note(&mut self, saw: String) {
-        if self.output.timeline.last().is_some_and(|last| last.saw == saw) {
-            return;
-        }
-        self.cx.sees(saw.clone());
-        if self.output.timeline.len() < TIMELINE {
-            self.output.timeline.push(Seen { at_ms: ms_since(self.begun), saw });
-        }
-    }
-}
-
-/// Whether an error may go away by itself.
-fn may_pass(class: ErrorClass) -> bool {
-    !matches!(
-        class,
-        ErrorClass::Invalid
-            | ErrorClass::Unsupported
-            | ErrorClass::Denied
-            | ErrorClass::Internal
-            | ErrorClass::Cancelled
-    )
-}
-
-/// `out.row.transfer_status is "failed"` as `transfer_status is "failed"`.
-fn shorten(values: &[String]) -> String {
-    let short = values.iter().map(|line| match line.split_once(" is ") {
-        Some((path, value)) if !path.contains(['(', '[', ' ']) => {
-            format!("{} is {value}", path.rsplit('.').next().unwrap_or(path))
-        }
-        _ => line.clone(),
-    });
-    short.collect::<Vec<_>>().join(", ")
-}
-
-/// What the watched things themselves say of a failure: error columns of rows, messages of a journal.
-fn quotes(names: &Map<String, Value>) -> Vec<String> {
-    let mut lines = Vec::new();
-    for value in names.values() {
-        if let Some(Value::Object(row)) = value.get("row") {
-            let said =
-                row.iter().filter(|(column, _)| column.contains("error") || column.contains("message"));
-            lines.extend(
-                said.filter_map(|(_, text)| text.as_str()).filter(|text| !text.is_empty()).map(str::to_owned),
-            );
-        }
-        if let Some(Value::Array(entries)) = value.get("entries") {
-            let messages: Vec<&str> =
-                entries.iter().filter_map(|entry| entry.get("message")?.as_str()).collect();
-            lines.extend(messages[messages.len().saturating_sub(3)..].iter().map(|line| (*line).to_owned()));
-        }
-    }
-    lines
 }
 
 #[cfg(test)]
