@@ -7,6 +7,7 @@ use engine::{
     host::HostSpec,
     local::LocalOutside,
     local::process::{LocalHost, end_steps},
+    local::secrets,
     plan::Plan,
     report::escape,
     step::Services,
@@ -79,8 +80,20 @@ fn with_connector(
         run: plan.run.clone(),
         scratch: scratch.to_owned(),
         resident: Mutex::default(),
-        secrets: engine::secret::Secrets::default(),
+        secrets: Arc::new(secrets::find(&plan.secrets)),
     }))
+}
+
+/// Secrets that are not there stop a run before it begins, all of them named at once.
+pub(crate) fn require_secrets(plan: &Plan, out: &Out) -> Result<(), Failure> {
+    let missing: Vec<_> = secrets::find(&plan.secrets).missing().map(|(_, error)| error.clone()).collect();
+    for error in &missing {
+        out.error(&escape(&error.message));
+        if let Some(hint) = &error.hint {
+            out.hint(&escape(hint));
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Failure::told()) }
 }
 
 /// Goes where a run was started: its relative paths count from there.

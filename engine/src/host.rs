@@ -1,6 +1,9 @@
 //! Where a step acts: this machine or another. A step asks its host to run a command and never cares which.
 
-use crate::error::{ErrorClass, StepError};
+use crate::{
+    error::{ErrorClass, StepError},
+    secret::Secrets,
+};
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::sync::watch;
 
@@ -90,6 +93,8 @@ pub struct Exec {
     pub stdout_file: Option<PathBuf>,
     /// Whether running it twice is harmless: it is then run again after a connection that broke.
     pub repeatable: bool,
+    /// What is masked in its output before it is cut.
+    pub secrets: Arc<Secrets>,
 }
 
 impl Exec {

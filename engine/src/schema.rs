@@ -24,6 +24,11 @@ pub fn playbook(registry: &Registry) -> Value {
             "type": "object",
             "additionalProperties": { "$ref": "#/definitions/host" },
         },
+        "secrets": {
+            "description": "What values name as `secrets.NAME` and never hold. Plans, journals and reports show a mark.",
+            "type": "object",
+            "additionalProperties": { "$ref": "#/definitions/secret" },
+        },
         "max_parallel": {
             "description": "How many local steps may work at once; the number of cores if not given.",
             "type": "integer", "minimum": 1, "maximum": 1000,
@@ -51,6 +56,7 @@ pub fn playbook(registry: &Registry) -> Value {
             "nested": nested(registry),
             "param": param(),
             "host": host(),
+            "secret": secret(),
         },
     })
 }
@@ -90,6 +96,20 @@ fn host() -> Value {
             "known_hosts": text("An explicit known_hosts file."),
             "config": text("An explicit ssh_config file."),
             "identity": text("An explicit private key."),
+        },
+    })
+}
+
+fn secret() -> Value {
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": false,
+        "properties": {
+            "env": text("A variable of the environment."),
+            "file": text("A file of mode 0600 or 0400; without its last line feed."),
+            "credential": text("A credential of the systemd unit that runs it."),
         },
     })
 }

@@ -176,10 +176,10 @@ impl Secrets {
     pub fn mask_bytes(&self, bytes: &mut Vec<u8>) {
         for (form, mark) in &self.forms {
             let form = form.as_bytes();
-            let mut at = 0;
-            while let Some(found) = bytes[at..].windows(form.len()).position(|window| window == form) {
-                bytes.splice(at + found..at + found + form.len(), mark.bytes());
-                at += found + mark.len();
+            let found: Vec<usize> = memchr::memmem::find_iter(bytes, form).collect();
+            // From the end, so that what was found before stays where it is.
+            for at in found.into_iter().rev() {
+                bytes.splice(at..at + form.len(), mark.bytes());
             }
         }
     }

@@ -1,10 +1,11 @@
 //! `command`: runs a program, or a line of shell, on this machine or a host.
 
-use crate::word::{Word, argv, last_lines, short};
+use crate::word::{Word, argv, environment, last_lines, short, stdin};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use engine::{
     ErrorClass, Step, StepError,
-    host::{Exec, Output as Ended, Stdin},
+    host::{Exec, Output as Ended},
+    secret::is_marked,
     step::{Context, Description, Docs, NoIntent, ParamsView},
 };
 use schemars::JsonSchema;
@@ -137,7 +138,13 @@ impl Step for Command {
 
     async fn run(&self, cx: &Context, params: &Params, _: &NoIntent) -> Result<Output, StepError> {
         let argv = match (&params.run, &params.shell) {
-            (Some(words), None) => argv(words),
+            (Some(words), None) => argv(words)?,
+            (None, Some(script)) if is_marked(script) => {
+                let message = "a secret cannot stand in a script, which would be read as code";
+                return Err(
+                    StepError::new(ErrorClass::Invalid, message).hint("hand it over by `env`: \"$NAME\"")
+                );
+            }
             (None, Some(script)) => vec!["/bin/sh".into(), "-c".into(), script.clone()],
             _ => {
                 return Err(StepError::new(ErrorClass::Invalid, "expected exactly one of `run`, `shell`"));
@@ -146,9 +153,9 @@ impl Step for Command {
         let title = params.shell.as_deref().map_or_else(|| argv.join(" "), str::to_owned);
         let exec = Exec {
             argv,
-            env: params.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+            env: environment(cx, cx.host.as_ref(), &params.env)?,
             dir: params.dir.clone(),
-            stdin: params.stdin.as_ref().map_or(Stdin::Null, |text| Stdin::Bytes(text.clone().into_bytes())),
+            stdin: stdin(cx, params.stdin.as_deref())?,
             repeatable: params.reads,
             ..Exec::default()
         };

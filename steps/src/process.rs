@@ -1,6 +1,6 @@
 //! `process`: a background process that lives as long as the run.
 
-use crate::word::{Word, argv, last_lines, short};
+use crate::word::{Word, argv, environment, last_lines, short};
 use engine::{
     ErrorClass, Step, StepError,
     host::Exec,
@@ -180,8 +180,8 @@ impl Step for Process {
                 .hint("on a host, start the unit of a service with `systemd: { do: start }`"));
         }
         let exec = Exec {
-            argv: argv(&params.run),
-            env: params.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+            argv: argv(&params.run)?,
+            env: environment(cx, cx.host.as_ref(), &params.env)?,
             dir: params.dir.clone(),
             ..Exec::default()
         };

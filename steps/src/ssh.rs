@@ -3,7 +3,7 @@
 use crate::{
     command,
     place::{Found, Placing, check_path, look},
-    word::{Word, argv, short},
+    word::{Word, argv, environment, short, stdin},
 };
 use engine::{
     ErrorClass, Step, StepError,
@@ -308,11 +308,12 @@ async fn target(cx: &Context, params: &Params) -> Result<Arc<dyn Host>, StepErro
 
 async fn run(cx: &Context, params: &Params, words: &[Word], host: &dyn Host) -> Result<Output, StepError> {
     let exec = Exec {
-        argv: argv(words),
-        env: params.env.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+        argv: argv(words)?,
+        env: environment(cx, host, &params.env)?,
         dir: params.dir.clone(),
-        stdin: params.stdin.as_ref().map_or(Stdin::Null, |text| Stdin::Bytes(text.clone().into_bytes())),
+        stdin: stdin(cx, params.stdin.as_deref())?,
         repeatable: params.reads,
+        secrets: cx.services.secrets.clone(),
         ..Exec::default()
     };
     let title = short(&exec.argv.join(" "));

@@ -272,7 +272,8 @@ impl SshHost {
         };
 
         let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
-        let (mut out, mut err) = (Capture::new(keep), Capture::new(keep + 2 * guarded.overhead()));
+        let captured = |keep| Capture::new(keep).masking(exec.secrets.clone());
+        let (mut out, mut err) = (captured(keep), captured(keep + 2 * guarded.overhead()));
         let mut lease = Some(Box::pin(hold(stdin, data)));
         let last_line = tokio::sync::Notify::new();
         let stderr = heed::Heed::new(stderr, &guarded, &last_line);

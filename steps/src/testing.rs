@@ -78,7 +78,7 @@ impl Bench {
             },
             scratch,
             resident: tokio::sync::Mutex::new(BTreeMap::new()),
-            secrets: engine::secret::Secrets::default(),
+            secrets: Arc::default(),
         };
         let (cancel, signal) = CancelSource::new();
         let cx = Context {

@@ -1,9 +1,15 @@
 //! Words of a command line as playbooks write them.
 
+use engine::{
+    ErrorClass, StepError,
+    host::{Host, Stdin},
+    secret::is_marked,
+    step::Context,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// An argument or the value of a variable. Numbers and truth values stand for their text, as in `[sleep, 1]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,8 +39,47 @@ impl JsonSchema for Word {
 }
 
 /// The words as an argv.
-pub(crate) fn argv(words: &[Word]) -> Vec<String> {
-    words.iter().map(|word| word.0.clone()).collect()
+///
+/// # Errors
+/// A word holds a secret: every user of the machine can read the argument lists of all processes.
+pub(crate) fn argv(words: &[Word]) -> Result<Vec<String>, StepError> {
+    if let Some(word) = words.iter().find(|word| is_marked(&word.0)) {
+        let message =
+            format!("`{}`: a secret cannot stand in an argument list, which everyone can read", word.0);
+        return Err(StepError::new(ErrorClass::Invalid, message).hint("hand it over by `env` or `stdin`"));
+    }
+    Ok(words.iter().map(|word| word.0.clone()).collect())
+}
+
+/// The words as an environment, with their secrets put in.
+///
+/// # Errors
+/// A secret was not found, or would have to travel to a host in a command line.
+pub(crate) fn environment(
+    cx: &Context,
+    host: &dyn Host,
+    words: &BTreeMap<String, Word>,
+) -> Result<BTreeMap<String, String>, StepError> {
+    let reveal = |(name, word): (&String, &Word)| {
+        if is_marked(&word.0) && !host.is_local() {
+            let message = format!(
+                "`env.{name}`: ssh hands variables over in a command line, which everyone on `{}` can read",
+                host.name()
+            );
+            return Err(StepError::new(ErrorClass::Invalid, message).hint("hand the secret over by `stdin`"));
+        }
+        Ok((name.clone(), cx.reveal(&word.0)?.expose().to_owned()))
+    };
+    words.iter().map(reveal).collect()
+}
+
+/// The text as a standard input, with its secrets put in.
+///
+/// # Errors
+/// A secret was not found.
+pub(crate) fn stdin(cx: &Context, text: Option<&str>) -> Result<Stdin, StepError> {
+    let Some(text) = text else { return Ok(Stdin::Null) };
+    Ok(Stdin::Bytes(cx.reveal(text)?.expose().as_bytes().to_vec()))
 }
 
 /// The last `count` lines of a text that are not blank.

@@ -51,6 +51,7 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
     let outputs = args.outputs.open(out)?;
     services::enter(&plan, out);
     refuse_a_change(&plan, out)?;
+    services::require_secrets(&plan, out)?;
     let stage = Stage::new()?;
     let taken = store.take_over(&plan.run.id).map_err(Failure::unknown_run)?;
     let scratch = store.scratch(&taken.plan.run.id);

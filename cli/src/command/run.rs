@@ -81,6 +81,7 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
     let plan = playbook::plan(&playbook, &inputs, &registry, out)?;
 
     // Everything that can fail early does so here: nothing has been done yet.
+    services::require_secrets(&plan, out)?;
     let outputs = args.outputs.open(out)?;
     let state = state::dir(args.state_dir.as_ref())?;
     let store = Store::open(&state)?;

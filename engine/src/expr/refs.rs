@@ -7,7 +7,7 @@ use cel::{
 use std::ops::Range;
 
 /// The names that stand at the root of a reference in a playbook.
-pub const ROOTS: [&str; 8] = ["params", "vars", "steps", "out", "each", "hosts", "run", "true"];
+pub const ROOTS: [&str; 9] = ["params", "vars", "steps", "out", "each", "hosts", "secrets", "run", "true"];
 
 /// A use of a name, such as `steps.media.out.path`.
 #[derive(Clone, Debug, PartialEq, Eq)]

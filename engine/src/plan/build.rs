@@ -12,6 +12,7 @@ use crate::{
     playbook::{Part, Playbook, RetryDef, RetryPolicy, StepDef, Template},
     quantity::Millis,
     registry::Registry,
+    secret::{SecretSource, mark},
     step::{Description, ParamsView, RunInfo},
 };
 use serde_json::{Map, Value};
@@ -69,6 +70,10 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
     let mut scope = Scope::new(inputs.outside.clone());
     scope.set("params", Value::Object(params.clone()));
     scope.set("run", serde_json::to_value(&inputs.run).unwrap_or_default());
+    // A var may hold the mark of a secret, whose place may be told by a var: the marks come first, for they depend on
+    // nothing but the names.
+    let marked = playbook.secrets.iter().map(|secret| (secret.name.clone(), mark(&secret.name).into()));
+    scope.set("secrets", Value::Object(marked.collect()));
     let vars = eval_vars(playbook, &mut scope)?;
     let hosts = eval_hosts(playbook, &scope)?;
     let names: Map<String, Value> = hosts
@@ -76,6 +81,7 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))
         .collect();
     scope.set("hosts", Value::Object(names));
+    let secrets = eval_secrets(playbook, &scope, Path::new(&inputs.run.dir))?;
 
     let mut builder = Builder {
         playbook,
@@ -99,6 +105,7 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         params,
         vars,
         hosts,
+        secrets,
         max_parallel: inputs.max_parallel.or(playbook.max_parallel).unwrap_or(inputs.default_parallel).max(1),
         steps,
     };
@@ -137,6 +144,35 @@ fn eval_vars(playbook: &Playbook, scope: &mut Scope) -> Result<Map<String, Value
         }
     }
     if problems.is_empty() { Ok(vars) } else { Err(problems) }
+}
+
+fn eval_secrets(
+    playbook: &Playbook,
+    scope: &Scope,
+    dir: &Path,
+) -> Result<BTreeMap<String, SecretSource>, Vec<PlanProblem>> {
+    let mut problems = Vec::new();
+    let mut secrets = BTreeMap::new();
+    for secret in &playbook.secrets {
+        let source = match (render(&secret.place, scope), secret.key) {
+            (Ok(Value::String(text)), "env") if !text.is_empty() => SecretSource::Env(text),
+            (Ok(Value::String(text)), "file") if !text.is_empty() => {
+                SecretSource::File(dir.join(text).display().to_string())
+            }
+            (Ok(Value::String(text)), _) if !text.is_empty() => SecretSource::Credential(text),
+            (found, key) => {
+                let why = match found {
+                    Ok(other) => format!("expected text, found `{other}`"),
+                    Err(error) => error.message,
+                };
+                let message = format!("secret `{}`: `{key}`: {why}", secret.name);
+                problems.push(PlanProblem::new(message).at(secret.span));
+                continue;
+            }
+        };
+        secrets.insert(secret.name.clone(), source);
+    }
+    if problems.is_empty() { Ok(secrets) } else { Err(problems) }
 }
 
 fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostSpec>, Vec<PlanProblem>> {

@@ -23,12 +23,14 @@ use crate::{
     host::HostSpec,
     playbook::{Body, Keep, RetryPolicy, Template},
     quantity::Millis,
+    secret::SecretSource,
     step::{Description, Effect, Probe, Prospect, RunInfo},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// The version of the plan's JSON form.
 pub const PLAN_VERSION: u32 = 1;
@@ -55,6 +57,9 @@ pub struct Plan {
     pub vars: Map<String, Value>,
     /// The hosts.
     pub hosts: Vec<HostSpec>,
+    /// Where the secrets are found; never what they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretSource>,
     /// How many local steps may work at once.
     pub max_parallel: usize,
     /// The steps in the order of the playbook, `foreach` expanded.
@@ -198,6 +203,8 @@ impl Plan {
             playbook: &'a str,
             params: &'a Map<String, Value>,
             hosts: &'a [HostSpec],
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            secrets: &'a BTreeMap<String, SecretSource>,
             max_parallel: usize,
             steps: Vec<PlannedStep>,
         }
@@ -216,6 +223,7 @@ impl Plan {
             playbook: &self.playbook,
             params: &self.params,
             hosts: &self.hosts,
+            secrets: &self.secrets,
             max_parallel: self.max_parallel,
             steps,
         };

@@ -97,6 +97,8 @@ pub fn scope_of(plan: &Plan, step: &PlannedStep, base: &Scope) -> Scope {
         .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))
         .collect();
     scope.set("hosts", Value::Object(hosts));
+    let marks = plan.secrets.keys().map(|name| (name.clone(), crate::secret::mark(name).into()));
+    scope.set("secrets", Value::Object(marks.collect()));
     match &step.each {
         Some(each) => scope.with(&each_names(each)),
         None => scope,

@@ -6,6 +6,7 @@ mod names;
 mod params;
 mod raw;
 mod read;
+mod secrets;
 mod steps;
 mod template;
 

@@ -26,6 +26,8 @@ pub struct Playbook {
     pub vars: Vec<Var>,
     /// The hosts, in the order of the file.
     pub hosts: Vec<HostDef>,
+    /// The secrets, in the order of the file.
+    pub secrets: Vec<SecretDef>,
     /// How many local steps may work at once; the number of cores if not given.
     pub max_parallel: Option<usize>,
     /// All steps, phase by phase, in the order of the file.
@@ -97,6 +99,19 @@ pub struct HostDef {
     pub config: Option<Template>,
     /// `identity`: an explicit private key.
     pub identity: Option<Template>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// A secret that values name and never hold.
+#[derive(Clone, Debug)]
+pub struct SecretDef {
+    /// Its name.
+    pub name: String,
+    /// The key that says where it is found: `env`, `file` or `credential`.
+    pub key: &'static str,
+    /// The variable, the path or the credential's name.
+    pub place: Template,
     /// Where its name stands.
     pub span: Span,
 }

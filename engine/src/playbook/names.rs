@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Span, did_you_mean},
     event::Phase,
     expr::Reference,
-    playbook::{HostDef, Param, StepDef, Var},
+    playbook::{HostDef, Param, SecretDef, StepDef, Var},
     registry::Registry,
 };
 use serde_json::Value;
@@ -23,6 +23,7 @@ pub(super) struct Names<'p> {
     pub(super) params: &'p [Param],
     pub(super) vars: &'p [Var],
     pub(super) hosts: &'p [HostDef],
+    pub(super) secrets: &'p [SecretDef],
     pub(super) steps: &'p [StepDef],
     /// The same by their ids: thousands of steps are each looked for among all.
     pub(super) by_id: BTreeMap<&'p str, &'p StepDef>,
@@ -93,6 +94,14 @@ impl Names<'_> {
                 self.known(root, field, self.hosts.iter().map(|host| host.name.as_str()).collect(), span)
             }
             "run" => self.known(root, field, RUN.to_vec(), span),
+            "secrets" if placed.condition => {
+                let message = "a condition cannot see a secret: it would show whether the secret is the same";
+                Some(Diagnostic::error(Code::OutOfPlace, message, span))
+            }
+            "secrets" => {
+                let names = self.secrets.iter().map(|secret| secret.name.as_str()).collect();
+                self.known(root, field, names, span)
+            }
             "out" if allowed.out && allowed.watched.is_empty() => None,
             "out" if allowed.out => {
                 let message = "`out` does not exist beside `watch`: its steps have names".to_owned();
@@ -124,7 +133,7 @@ impl Names<'_> {
                 Some(Diagnostic::error(Code::OutOfPlace, message, span))
             }
             _ => {
-                let mut known = vec!["params", "vars", "steps", "hosts", "run"];
+                let mut known = vec!["params", "vars", "steps", "hosts", "secrets", "run"];
                 if allowed.out {
                     known.push("out");
                 }

@@ -4,6 +4,7 @@ use super::{
     fields::{Fields, kind, short},
     names::{Allowed, Names, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
+    secrets::read_secrets,
     steps::{StepReader, check_name},
     template::Reader,
 };
@@ -100,6 +101,7 @@ fn read_root(
     let vars = fields.take("vars").map(|(_, node)| read_vars(node, &mut reader)).unwrap_or_default();
     let var_exprs = 0..reader.exprs.len();
     let hosts = fields.take("hosts").map(|(_, node)| read_hosts(node, &mut reader)).unwrap_or_default();
+    let secrets = fields.take("secrets").map(|(_, node)| read_secrets(node, &mut reader)).unwrap_or_default();
     let host_exprs = var_exprs.end..reader.exprs.len();
     let mut steps = StepReader {
         reader: &mut reader,
@@ -133,6 +135,7 @@ fn read_root(
         params: &params,
         vars: &vars,
         hosts: &hosts,
+        secrets: &secrets,
         steps: &steps,
         by_id: by_id(&steps),
         registry,
@@ -166,6 +169,12 @@ fn read_root(
             ));
         }
     }
+    for secret in &secrets {
+        if !names.used.contains(&format!("secrets.{}", secret.name)) {
+            let message = format!("secret `{}` is never used", secret.name);
+            found.push(Diagnostic::warning(Code::Unused, message, secret.span));
+        }
+    }
     let vars = match order_vars(vars) {
         Ok(vars) => vars,
         Err((cycle, span)) => {
@@ -174,11 +183,21 @@ fn read_root(
             return None;
         }
     };
-    Some(Playbook { source: source.clone(), name, description, params, vars, hosts, max_parallel, steps })
+    Some(Playbook {
+        source: source.clone(),
+        name,
+        description,
+        params,
+        vars,
+        hosts,
+        secrets,
+        max_parallel,
+        steps,
+    })
 }
 
 /// The entries of a section that is a map from names; notes names that cannot be one.
-fn named<'n>(
+pub(super) fn named<'n>(
     node: &'n Node,
     what: &str,
     a_name: &str,

@@ -15,6 +15,8 @@ pub(super) struct Placed {
     pub(super) expr: Expr,
     pub(super) span: Span,
     pub(super) exact: bool,
+    /// Whether it is a bare condition rather than a value.
+    pub(super) condition: bool,
 }
 
 impl Placed {
@@ -46,7 +48,9 @@ impl Reader<'_> {
                 None
             }
             NodeValue::Scalar(Value::String(text)) => {
-                self.compile(text, self.inside(node, text, 0), node.span)
+                let expr = self.compile(text, self.inside(node, text, 0), node.span)?;
+                self.exprs.iter_mut().last().into_iter().for_each(|placed| placed.condition = true);
+                Some(expr)
             }
             NodeValue::Scalar(Value::Bool(flag)) => self.compile(&flag.to_string(), None, node.span),
             _ => {
@@ -68,7 +72,12 @@ impl Reader<'_> {
         match Expr::compile(text) {
             Ok(expr) => {
                 let span = exact.unwrap_or(whole);
-                self.exprs.push(Placed { expr: expr.clone(), span, exact: exact.is_some() });
+                self.exprs.push(Placed {
+                    expr: expr.clone(),
+                    span,
+                    exact: exact.is_some(),
+                    condition: false,
+                });
                 Some(expr)
             }
             Err(error) => {

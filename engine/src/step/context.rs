@@ -53,7 +53,7 @@ pub struct Services {
     /// Things that live from one step of the run to its end, such as background processes, by step.
     pub resident: Mutex<BTreeMap<String, Box<dyn std::any::Any + Send>>>,
     /// The secrets that the playbook names.
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
 }
 
 impl Services {
@@ -112,12 +112,15 @@ impl Context {
     /// # Errors
     /// It cannot be started, the connection broke, or the step was cancelled. A status other than 0 is no error.
     pub async fn exec(&self, exec: Exec) -> Result<Output, StepError> {
+        let exec = Exec { secrets: self.services.secrets.clone(), ..exec };
         self.host.exec(exec, &self.cancel).await
     }
 
     /// Tells what the step sees now, for a person who watches: lossy, never journaled.
     pub fn sees(&self, now: impl Into<String>) {
-        self.progress.send(&self.step, Progress::Sees(now.into()));
+        let now = now.into();
+        let now = self.services.secrets.mask(&now).into_owned();
+        self.progress.send(&self.step, Progress::Sees(now));
     }
 
     /// Tells how many of how many bytes are done.

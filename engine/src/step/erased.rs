@@ -1,7 +1,7 @@
 //! Step types behind one object-safe face, so that the engine can keep them in a list.
 
 use super::{
-    ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Step, Undone,
+    ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Prospect, Settled, Step, Undone,
 };
 use crate::{
     error::{ErrorClass, StepError},
@@ -10,6 +10,7 @@ use crate::{
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A step type whose parameters, intent and output are JSON. [`Erased`] makes one of any [`Step`].
 pub trait DynStep: Send + Sync {
@@ -86,6 +87,29 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Value, StepError> {
     serde_json::to_value(value).map_err(|error| StepError::internal(error.to_string()))
 }
 
+/// What a step gives back passes here: no secret goes on into events, plans or reports.
+fn masked<T>(cx: &Context, result: Result<T, StepError>) -> Result<T, StepError> {
+    result.map_err(|mut error| {
+        cx.services.secrets.mask_error(&mut error);
+        error
+    })
+}
+
+fn masked_output(cx: &Context, result: Result<Value, StepError>) -> Result<Value, StepError> {
+    masked(cx, result).map(|mut value| {
+        cx.services.secrets.mask_value(&mut value);
+        value
+    })
+}
+
+fn mask(cx: &Context, texts: [&mut String; 3]) {
+    for text in texts {
+        if let Cow::Owned(masked) = cx.services.secrets.mask(text) {
+            *text = masked;
+        }
+    }
+}
+
 fn inlined(schema: impl FnOnce(&mut SchemaGenerator) -> Schema) -> Value {
     let mut settings = SchemaSettings::draft07();
     settings.inline_subschemas = true;
@@ -123,7 +147,15 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn probe<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Probe, StepError>> {
-        Box::pin(async move { self.0.probe(cx, &typed("the parameters", S::KIND, params)?).await })
+        Box::pin(async move {
+            let params = typed("the parameters", S::KIND, params)?;
+            let mut probe = masked(cx, self.0.probe(cx, &params).await)?;
+            probe.now = cx.services.secrets.mask(&probe.now).into_owned();
+            if let Prospect::WouldFail(error) = &mut probe.prospect {
+                cx.services.secrets.mask_error(error);
+            }
+            Ok(probe)
+        })
     }
 
     fn probe_ignores(&self) -> &'static [&'static str] {
@@ -131,7 +163,10 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn intend<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Value, StepError>> {
-        Box::pin(async move { json(&self.0.intend(cx, &typed("the parameters", S::KIND, params)?).await?) })
+        Box::pin(async move {
+            let params = typed("the parameters", S::KIND, params)?;
+            json(&masked(cx, self.0.intend(cx, &params).await)?)
+        })
     }
 
     fn run<'a>(
@@ -143,7 +178,8 @@ impl<S: Step> DynStep for Erased<S> {
         Box::pin(async move {
             let params = typed("the parameters", S::KIND, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
-            json(&self.0.run(cx, &params, &intent).await?)
+            let output = self.0.run(cx, &params, &intent).await.and_then(|output| json(&output));
+            masked_output(cx, output)
         })
     }
 
@@ -164,8 +200,8 @@ impl<S: Step> DynStep for Erased<S> {
         Box::pin(async move {
             let params = typed("the parameters", S::KIND, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
-            Ok(match self.0.settle(cx, &params, &intent).await? {
-                Settled::Happened(output) => Settled::Happened(json(&output)?),
+            Ok(match masked(cx, self.0.settle(cx, &params, &intent).await)? {
+                Settled::Happened(output) => Settled::Happened(masked_output(cx, json(&output))?),
                 Settled::NotHappened => Settled::NotHappened,
                 Settled::Unclear(why) => Settled::Unclear(why),
             })
@@ -183,7 +219,11 @@ impl<S: Step> DynStep for Erased<S> {
             let params = typed("the parameters", S::KIND, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
-            self.0.undo(cx, &params, &intent, output.as_ref()).await
+            let mut undone = masked(cx, self.0.undo(cx, &params, &intent, output.as_ref()).await)?;
+            if let Undone::Left(left) = &mut undone {
+                mask(cx, [&mut left.what, &mut left.why, &mut left.remove_with]);
+            }
+            Ok(undone)
         })
     }
 
@@ -203,7 +243,11 @@ impl<S: Step> DynStep for Erased<S> {
             let params = typed("the parameters", S::KIND, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
-            self.0.presence(cx, &params, &intent, output.as_ref()).await
+            let mut presence = masked(cx, self.0.presence(cx, &params, &intent, output.as_ref()).await)?;
+            if let Presence::Present(left) = &mut presence {
+                mask(cx, [&mut left.what, &mut left.why, &mut left.remove_with]);
+            }
+            Ok(presence)
         })
     }
 }

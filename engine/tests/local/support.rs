@@ -329,6 +329,7 @@ impl Stage {
             params: Vec::new(),
             vars: Vec::new(),
             hosts: Vec::new(),
+            secrets: Vec::new(),
             max_parallel: None,
             steps,
         };
@@ -359,7 +360,7 @@ impl Stage {
             run,
             scratch: std::env::temp_dir().join("shakedown-none").join("scratch").join("run"),
             resident: tokio::sync::Mutex::default(),
-            secrets: engine::secret::Secrets::default(),
+            secrets: Arc::default(),
         });
         Self {
             log,

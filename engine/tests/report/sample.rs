@@ -67,6 +67,7 @@ pub(crate) fn plan_of(steps: Vec<PlannedStep>) -> Plan {
         params: Map::from_iter([("unit".to_owned(), json!("media-sync-daemon"))]),
         vars: Map::new(),
         hosts: Vec::new(),
+        secrets: std::collections::BTreeMap::new(),
         max_parallel: 4,
         steps,
     }

@@ -1,6 +1,7 @@
 //! Keeps the head and the tail of a stream and counts the rest.
 
-use std::{collections::VecDeque, io};
+use crate::secret::Secrets;
+use std::{collections::VecDeque, io, sync::Arc};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Reads a stream to its end with bounded memory. When it is longer than `keep` bytes, its first and its last
@@ -11,13 +12,20 @@ pub struct Capture {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     total: u64,
+    secrets: Arc<Secrets>,
 }
 
 impl Capture {
     /// A capture that keeps `keep` bytes.
     #[must_use]
     pub fn new(keep: usize) -> Self {
-        Self { keep, head: Vec::new(), tail: VecDeque::new(), total: 0 }
+        Self { keep, head: Vec::new(), tail: VecDeque::new(), total: 0, secrets: Arc::default() }
+    }
+
+    /// The same, with these masked in what it gives.
+    #[must_use]
+    pub fn masking(self, secrets: Arc<Secrets>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Takes the next bytes.
@@ -80,11 +88,24 @@ impl Capture {
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         let (mut kept, mut tail) = (self.head, Vec::from(self.tail));
-        if self.total > self.keep as u64 && !(kept.is_empty() && tail.is_empty()) {
+        let cut = self.total > self.keep as u64 && !(kept.is_empty() && tail.is_empty());
+        if !cut {
+            // Where they meet, a secret may lie across.
+            kept.append(&mut tail);
+            self.secrets.mask_bytes(&mut kept);
+            return kept;
+        }
+        self.secrets.mask_bytes(&mut kept);
+        self.secrets.mask_bytes(&mut tail);
+        {
+            // The cut may have left a part of a secret, which nobody would recognise.
+            let part = self.secrets.longest().saturating_sub(1);
+            kept.truncate(kept.len().saturating_sub(part));
+            tail.drain(..part.min(tail.len()));
             kept.truncate(whole_characters(&kept));
             let torn = tail.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
             tail.drain(..torn);
-            let cut = self.total - kept.len() as u64 - tail.len() as u64;
+            let cut = self.total.saturating_sub((kept.len() + tail.len()) as u64);
             kept.extend_from_slice(format!("\n[{cut} bytes cut]\n").as_bytes());
         }
         kept.append(&mut tail);
