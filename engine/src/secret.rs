@@ -120,7 +120,7 @@ impl Secrets {
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut masked = Cow::Borrowed(text);
         for (form, mark) in &self.forms {
-            if masked.contains(form.as_str()) {
+            if memchr::memmem::find(masked.as_bytes(), form.as_bytes()).is_some() {
                 masked = Cow::Owned(masked.replace(form.as_str(), mark));
             }
         }

@@ -37,8 +37,7 @@ fn betrays(bytes: &[u8]) -> Option<String> {
         whole(base64(CANARY), 0),
         whole(base64(&format!("user:{CANARY}")), 8),
     ];
-    let text = String::from_utf8_lossy(bytes);
-    forms.into_iter().find(|form| text.contains(form.as_str()))
+    forms.into_iter().find(|form| memchr::memmem::find(bytes, form.as_bytes()).is_some())
 }
 
 /// All files below a folder.
