@@ -1,13 +1,15 @@
 //! `systemd`: whether a unit is as it should be, or brings it there.
 
+mod bus;
 mod unit;
 
 pub(crate) use unit::no_systemd;
 pub use unit::{Scope, Unit};
 
+use bus::{Bus, Trouble};
 use engine::{
     ErrorClass, Step, StepError,
-    step::{Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Recovery, Undone},
+    step::{Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Recovery, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -174,6 +176,13 @@ impl Step for Systemd {
         }
     }
 
+    async fn changes(&self, cx: &Context, params: &Params) -> Option<Box<dyn Changes>> {
+        if !cx.host.is_local() || params.is.is_none() {
+            return None;
+        }
+        Bus::open(params.scope).await?.changes(&params.unit).await
+    }
+
     fn summary(&self, output: &Unit) -> String {
         output.in_words()
     }
@@ -225,6 +234,26 @@ async fn find(cx: &Context, params: &Params) -> Result<Unit, StepError> {
 }
 
 async fn control(cx: &Context, params: &Params, verb: &str) -> Result<(), StepError> {
+    if cx.host.is_local()
+        && let Some(bus) = Bus::open(params.scope).await
+    {
+        return bus.control(verb, &params.unit, &cx.cancel).await.map_err(|trouble| match trouble {
+            Trouble::Error(mut error) => {
+                if error.class == ErrorClass::Denied {
+                    error.hint = Some(format!(
+                        "run as root, or allow it by polkit; try: {}",
+                        params.scope.typed(&format!("{verb} {}", params.unit))
+                    ));
+                }
+                error
+            }
+            Trouble::Job(result) => {
+                let message =
+                    format!("systemd could not {verb} `{}`: the job ended as `{result}`", params.unit);
+                StepError::new(ErrorClass::Exit, message)
+            }
+        });
+    }
     let mut argv = params.scope.systemctl();
     argv.extend([verb.to_owned(), "--".to_owned(), params.unit.clone()]);
     let ended = unit::run(cx, argv, false).await?;
@@ -240,6 +269,8 @@ async fn act(cx: &Context, params: &Params, action: Action) -> Result<Unit, Step
         if error.class == ErrorClass::Exit {
             let now = find(cx, params).await?;
             installed(params, &now)?;
+            let reason = std::mem::take(&mut error.message);
+            error = error.detail(reason);
             error.message =
                 format!("`{name}` could not be brought to {}: it is {}", action.name(), now.in_words());
             error.hint.get_or_insert_with(|| params.scope.journal(name));

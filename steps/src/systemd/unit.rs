@@ -1,5 +1,6 @@
 //! What `systemctl show` says of a unit.
 
+use super::bus::Bus;
 use engine::{
     ErrorClass, StepError,
     host::{Exec, Output},
@@ -88,6 +89,16 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 
 /// Asks for the unit's state.
 pub(super) async fn show(cx: &Context, scope: Scope, name: &str) -> Result<Unit, StepError> {
+    if cx.host.is_local()
+        && let Some(bus) = Bus::open(scope).await
+    {
+        return tokio::select! {
+            unit = bus.show(name) => unit,
+            () = cx.cancel.cancelled() => {
+                Err(StepError::new(ErrorClass::Cancelled, format!("looking at `{name}` was stopped")))
+            }
+        };
+    }
     let asked = |timestamp: Option<&str>| {
         let mut argv = scope.systemctl();
         argv.extend(["show", "-p", PROPERTIES].map(str::to_owned));
