@@ -1,11 +1,12 @@
 //! From what the user typed to a valid playbook, and on to a plan.
 
 use crate::{bundled, failure::Failure, out::Out};
+use clap::Args;
 use engine::{
     Registry, Source,
     diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean},
     plan::{self, Plan, PlanProblem},
-    playbook::{self, Playbook},
+    playbook::{self, Inventory, Playbook},
     report::escape,
 };
 use std::{
@@ -20,27 +21,27 @@ const MAX_PLAYBOOK: u64 = 1 << 20;
 
 /// The text of a playbook: a file, or else a bundled one of that name.
 pub(crate) fn source(given: &str) -> Result<Arc<Source>, Failure> {
-    let path = Path::new(given);
-    match File::open(path) {
-        Ok(file) => {
-            let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
-            if !file.metadata().map_err(cannot)?.is_file() {
-                return bundled(given).ok_or_else(|| Failure::invalid(format!("`{given}` is no file")));
-            }
-            let mut bytes = Vec::new();
-            file.take(MAX_PLAYBOOK + 1).read_to_end(&mut bytes).map_err(cannot)?;
-            if bytes.len() as u64 > MAX_PLAYBOOK {
-                return Err(Failure::invalid(format!("`{given}` is larger than 1 MiB")));
-            }
-            let text = String::from_utf8(bytes).map_err(|error| {
-                let at = error.utf8_error().valid_up_to();
-                Failure::invalid(format!("`{given}` is no UTF-8 text: byte {at} cannot be read"))
-            })?;
-            Ok(Arc::new(Source { name: given.to_owned(), text }))
-        }
+    match Path::new(given).metadata() {
+        Ok(found) if found.is_file() => text_of(given),
+        Ok(_) => bundled(given).ok_or_else(|| Failure::invalid(format!("`{given}` is no file"))),
         Err(error) if error.kind() == ErrorKind::NotFound => bundled(given).ok_or_else(|| unknown(given)),
         Err(error) => Err(Failure::invalid(format!("cannot read `{given}`: {error}"))),
     }
+}
+
+/// The text of a file.
+fn text_of(given: &str) -> Result<Arc<Source>, Failure> {
+    let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
+    let mut bytes = Vec::new();
+    File::open(given).map_err(cannot)?.take(MAX_PLAYBOOK + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_PLAYBOOK {
+        return Err(Failure::invalid(format!("`{given}` is larger than 1 MiB")));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::invalid(format!("`{given}` is no UTF-8 text: byte {at} cannot be read"))
+    })?;
+    Ok(Arc::new(Source { name: given.to_owned(), text }))
 }
 
 fn bundled(name: &str) -> Option<Arc<Source>> {
@@ -59,8 +60,13 @@ pub(crate) fn unknown(given: &str) -> Failure {
 }
 
 /// A valid playbook. Its warnings, or everything that is wrong with it, are told on stderr.
-pub(crate) fn read(given: &str, registry: &Registry, out: &Out) -> Result<Playbook, Failure> {
-    match playbook::read(source(given)?, registry) {
+pub(crate) fn read(
+    given: &str,
+    registry: &Registry,
+    inventory: &Inventory,
+    out: &Out,
+) -> Result<Playbook, Failure> {
+    match playbook::read(source(given)?, registry, inventory) {
         Ok((playbook, warnings)) => {
             if !warnings.is_empty() && !out.quiet {
                 tell(&warnings, out);
@@ -108,6 +114,25 @@ fn tell_problems(playbook: &Playbook, problems: Vec<PlanProblem>, out: &Out) {
     }
     if !placed.is_empty() {
         tell(&placed, out);
+    }
+}
+
+/// The hosts that the caller names.
+#[derive(Args, Debug, Default)]
+pub(crate) struct HostArgs {
+    /// Take hosts and groups from an inventory, a YAML or JSON file; they win over the playbook's
+    #[arg(id = "hosts", long = "hosts", value_name = "FILE")]
+    pub(crate) file: Option<String>,
+}
+
+impl HostArgs {
+    /// The inventory, or everything that is wrong with it, told on stderr.
+    pub(crate) fn read(&self, out: &Out) -> Result<Inventory, Failure> {
+        let Some(file) = &self.file else { return Ok(Inventory::default()) };
+        playbook::read_inventory(&text_of(file)?).map_err(|diagnostics| {
+            tell(&diagnostics, out);
+            Failure::told()
+        })
     }
 }
 

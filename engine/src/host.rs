@@ -232,6 +232,9 @@ pub struct HostSpec {
     /// An explicit private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// Values of its own.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub vars: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Opens connections to hosts; one per host and run, shared by all steps.

@@ -20,9 +20,14 @@ pub fn playbook(registry: &Registry) -> Value {
         },
         "vars": { "description": "Values derived once, before the plan.", "type": "object" },
         "hosts": {
-            "description": "Machines that steps can name with `on`.",
+            "description": "Machines that steps can name with `on`; a range such as `edge-[01:50]` stands for many.",
             "type": "object",
             "additionalProperties": { "$ref": "#/definitions/host" },
+        },
+        "groups": {
+            "description": "Groups of hosts: a step that names one with `on` runs on each of its hosts.",
+            "type": "object",
+            "additionalProperties": { "$ref": "#/definitions/group" },
         },
         "secrets": {
             "description": "What values name as `secrets.NAME` and never hold. Plans, journals and reports show a mark.",
@@ -56,6 +61,7 @@ pub fn playbook(registry: &Registry) -> Value {
             "nested": nested(registry),
             "param": param(),
             "host": host(),
+            "group": group(),
             "secret": secret(),
         },
     })
@@ -88,15 +94,37 @@ fn param() -> Value {
 
 fn host() -> Value {
     json!({
-        "type": "object",
-        "required": ["ssh"],
+        "type": ["object", "null"],
         "additionalProperties": false,
         "properties": {
-            "ssh": text("The destination: an alias of ssh_config, user@host, or ssh://user@host:port."),
+            "ssh": text("The destination: an alias of ssh_config, user@host, or ssh://user@host:port; the host's name if not given."),
             "known_hosts": text("An explicit known_hosts file."),
             "config": text("An explicit ssh_config file."),
             "identity": text("An explicit private key."),
+            "vars": { "description": "Values of its own, read as hosts[NAME].vars.", "type": "object" },
         },
+    })
+}
+
+fn group() -> Value {
+    let hosts = json!({
+        "description": "Names of hosts, ranges of them, and groups.",
+        "type": "array",
+        "items": { "type": "string" },
+    });
+    json!({
+        "anyOf": [
+            hosts,
+            {
+                "type": "object",
+                "required": ["hosts"],
+                "additionalProperties": false,
+                "properties": {
+                    "hosts": hosts,
+                    "vars": { "description": "Values for its hosts; a host's own win.", "type": "object" },
+                },
+            },
+        ],
     })
 }
 
@@ -150,7 +178,7 @@ fn step(registry: &Registry) -> Value {
         "undo": { "description": "How its effect is taken back.", "$ref": "#/definitions/nested" },
         "keep": { "description": "How long its effect lasts.", "enum": ["never", "on_failure", "on_success", "always"], "default": "never" },
         "continue_on_error": { "description": "Its failure does not fail the run.", "type": "boolean", "default": false },
-        "on": text("The host it acts on; this machine if not given."),
+        "on": text("The host it acts on, or a group: then it runs on each of its hosts. This machine if not given."),
         "lock": text("A named lock across runs: waits until it is free."),
         "hint": text("What to do when it fails, best a command."),
     });

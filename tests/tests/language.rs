@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 /// What reading a text says.
 fn said(name: &str, text: String) -> String {
     let source = Arc::new(Source { name: name.into(), text });
-    match playbook::read(source, &steps::builtin()) {
+    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default()) {
         Ok((_, warnings)) => format!("valid\n{}", warnings.render(false)),
         Err(errors) => errors.render(false),
     }
@@ -17,6 +17,7 @@ fn every_mistake_is_reported_with_its_place() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad");
     let mut files: Vec<_> =
         std::fs::read_dir(dir).expect("the corpus").map(|entry| entry.expect("a file").path()).collect();
+    files.retain(|file| file.is_file());
     files.sort();
     assert!(files.len() > 25, "the corpus is there");
     for file in files {
@@ -25,6 +26,17 @@ fn every_mistake_is_reported_with_its_place() {
         assert!(!said.starts_with("valid"), "{name} is not bad");
         insta::assert_snapshot!(name.trim_end_matches(".yaml"), said);
     }
+}
+
+#[test]
+fn every_mistake_of_an_inventory_is_reported_with_its_place() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad/inventory/wrong.yaml");
+    let text = std::fs::read_to_string(file).expect("UTF-8");
+    let said = match playbook::read_inventory(&Arc::new(Source { name: "wrong.yaml".into(), text })) {
+        Ok(inventory) => panic!("it is not bad: {inventory:?}"),
+        Err(errors) => errors.render(false),
+    };
+    insta::assert_snapshot!("inventory", said);
 }
 
 #[test]

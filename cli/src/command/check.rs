@@ -1,11 +1,11 @@
 //! `shakedown check`.
 
-use crate::{INVALID, args::Format, failure::Failure, out::Out, playbook};
+use crate::{INVALID, args::Format, failure::Failure, out::Out, playbook, playbook::HostArgs};
 use clap::Args;
 use engine::{
     Registry,
     diagnostic::{Diagnostics, Severity},
-    playbook as reading,
+    playbook::{self as reading, Inventory},
     report::{Tone, console::count, escape},
 };
 use serde_json::Value;
@@ -21,6 +21,8 @@ pub(crate) struct CheckArgs {
     /// Files, or names of bundled playbooks
     #[arg(required = true, value_name = "PLAYBOOK")]
     playbooks: Vec<String>,
+    #[command(flatten)]
+    hosts: HostArgs,
     /// Refuse warnings too, such as an effect without an undo
     #[arg(long)]
     strict: bool,
@@ -31,10 +33,11 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(args: &CheckArgs, out: &Out) -> Result<u8, Failure> {
     let registry = steps::builtin();
+    let inventory = args.hosts.read(out)?;
     let mut unreadable = false;
     let mut checked = Vec::new();
     for given in &args.playbooks {
-        match check(given, &registry) {
+        match check(given, &registry, &inventory) {
             Ok(done) => checked.push(done),
             // The other files have a right to their diagnostics.
             Err(failure) => {
@@ -63,9 +66,9 @@ impl Checked {
     }
 }
 
-fn check(given: &str, registry: &Registry) -> Result<Checked, Failure> {
+fn check(given: &str, registry: &Registry, inventory: &Inventory) -> Result<Checked, Failure> {
     let source = playbook::source(given)?;
-    let (steps, diagnostics) = match reading::read(source, registry) {
+    let (steps, diagnostics) = match reading::read(source, registry, inventory) {
         Ok((playbook, warnings)) => (playbook.steps.len(), warnings),
         Err(diagnostics) => (0, diagnostics),
     };

@@ -1,6 +1,13 @@
 //! `shakedown plan`.
 
-use crate::{args::Format, failure::Failure, out::Out, params::ParamArgs, playbook, services};
+use crate::{
+    args::Format,
+    failure::Failure,
+    out::Out,
+    params::ParamArgs,
+    playbook::{self, HostArgs},
+    services,
+};
 use clap::Args;
 use engine::{
     Registry,
@@ -30,6 +37,8 @@ pub(crate) struct PlanArgs {
     playbook: String,
     #[command(flatten)]
     params: ParamArgs,
+    #[command(flatten)]
+    hosts: HostArgs,
     /// The form of the plan
     #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
     format: Format,
@@ -40,7 +49,7 @@ pub(crate) struct PlanArgs {
 
 pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
     let registry = steps::builtin();
-    let playbook = playbook::read(&args.playbook, &registry, out)?;
+    let playbook = playbook::read(&args.playbook, &registry, &args.hosts.read(out)?, out)?;
     let dir = services::working_dir()?;
     let inputs = Inputs {
         params: args.params.values()?,
@@ -49,6 +58,7 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
         default_parallel: services::cores(),
         keep: None,
         outside: services::outside(&dir),
+        inventory: args.hosts.file.as_ref().map(|file| dir.join(file).display().to_string()),
     };
     let mut plan = playbook::plan(&playbook, &inputs, &registry, out)?;
     if !args.no_probe {

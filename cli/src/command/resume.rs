@@ -4,7 +4,7 @@ use crate::{
     ask::Manner,
     failure::Failure,
     out::Out,
-    playbook,
+    playbook::{self, HostArgs},
     runner::{OutputArgs, Run, Stage},
     services, state,
 };
@@ -77,7 +77,8 @@ fn refuse_a_change(plan: &Plan, out: &Out) -> Result<(), Failure> {
         out.warning(&format!("the playbook `{}` is gone: the run goes on by its journal", escape(name)));
         return Ok(());
     }
-    let playbook = playbook::read(name, &registry, out)?;
+    let hosts = HostArgs { file: plan.inventory.clone() };
+    let playbook = playbook::read(name, &registry, &hosts.read(out)?, out)?;
     let inputs = Inputs {
         params: plan.params.clone(),
         run: plan.run.clone(),
@@ -85,6 +86,7 @@ fn refuse_a_change(plan: &Plan, out: &Out) -> Result<(), Failure> {
         default_parallel: plan.max_parallel,
         keep: None,
         outside: services::outside(Path::new(&plan.run.dir)),
+        inventory: plan.inventory.clone(),
     };
     let now = playbook::plan(&playbook, &inputs, &registry, out)?;
     let lines = difference(plan, &now);

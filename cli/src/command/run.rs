@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     out::Out,
     params::ParamArgs,
-    playbook,
+    playbook::{self, HostArgs},
     runner::{OutputArgs, Run, Stage},
     services, state,
 };
@@ -30,6 +30,8 @@ pub(crate) struct RunArgs {
     playbook: String,
     #[command(flatten)]
     params: ParamArgs,
+    #[command(flatten)]
+    hosts: HostArgs,
     /// Go on after a refused precheck
     #[arg(long)]
     force: bool,
@@ -68,7 +70,7 @@ impl From<KeepArg> for Keep {
 
 pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
     let registry = steps::builtin();
-    let playbook = playbook::read(&args.playbook, &registry, out)?;
+    let playbook = playbook::read(&args.playbook, &registry, &args.hosts.read(out)?, out)?;
     let dir = services::working_dir()?;
     let inputs = Inputs {
         params: args.params.values()?,
@@ -77,6 +79,7 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
         default_parallel: services::cores(),
         keep: args.keep.map(Keep::from),
         outside: services::outside(&dir),
+        inventory: args.hosts.file.as_ref().map(|file| dir.join(file).display().to_string()),
     };
     let plan = playbook::plan(&playbook, &inputs, &registry, out)?;
 

@@ -47,6 +47,8 @@ pub struct Inputs {
     pub keep: Option<crate::playbook::Keep>,
     /// What expressions may read.
     pub outside: Arc<dyn Outside>,
+    /// The inventory that the playbook was read with, absolute.
+    pub inventory: Option<String>,
 }
 
 /// The plan of a playbook.
@@ -104,6 +106,7 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         run: inputs.run.clone(),
         params,
         vars,
+        inventory: inputs.inventory.clone(),
         hosts,
         secrets,
         max_parallel: inputs.max_parallel.or(playbook.max_parallel).unwrap_or(inputs.default_parallel).max(1),
@@ -178,7 +181,8 @@ fn eval_secrets(
 fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostSpec>, Vec<PlanProblem>> {
     let mut problems = Vec::new();
     let mut hosts = Vec::new();
-    for host in &playbook.hosts {
+    let group_vars = playbook.inventory.group_vars();
+    for host in &playbook.inventory.hosts {
         let mut text = |key: &str, template: &Template| match render(template, scope) {
             Ok(Value::String(text)) if !text.is_empty() => Some(text),
             Ok(other) => {
@@ -202,7 +206,20 @@ fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostSpec>, Vec<P
             problems.push(PlanProblem::new(message).at(host.span));
             continue;
         }
-        hosts.push(HostSpec { name: host.name.clone(), ssh, known_hosts, config, identity });
+        let mut vars = Map::new();
+        let by_groups = group_vars.get(host.name.as_str()).into_iter().flatten().copied();
+        for (name, template) in by_groups.chain(&host.vars) {
+            match render(template, scope) {
+                Ok(value) => {
+                    vars.insert(name.clone(), value);
+                }
+                Err(error) => {
+                    let message = format!("host `{}`: `vars.{name}`: {}", host.name, error.message);
+                    problems.push(PlanProblem::new(message).at(host.span));
+                }
+            }
+        }
+        hosts.push(HostSpec { name: host.name.clone(), ssh, known_hosts, config, identity, vars });
     }
     if problems.is_empty() { Ok(hosts) } else { Err(problems) }
 }
@@ -310,7 +327,7 @@ impl Builder<'_> {
 
     /// The items of a step's `foreach`; one `None` without it.
     fn items(&mut self, def: &StepDef) -> Vec<Option<Each>> {
-        let Some(foreach) = &def.foreach else { return vec![None] };
+        let Some(foreach) = &def.foreach else { return self.hosts_of(def).unwrap_or_else(|| vec![None]) };
         let each = |key: Value, value: Value| Some(Each { key, value, alias: foreach.alias.clone() });
         match render(&foreach.items, &self.scope) {
             Ok(Value::Array(items)) => {
@@ -332,6 +349,19 @@ impl Builder<'_> {
         }
     }
 
+    /// The hosts of a step that runs on a group.
+    fn hosts_of(&self, def: &StepDef) -> Option<Vec<Option<Each>>> {
+        let Some(Template::Literal(Value::String(name))) = &def.body.on else { return None };
+        let specs = self.scope.get("hosts")?.as_object()?;
+        let each = |host: &str| {
+            let value = specs.get(host).cloned().unwrap_or_default();
+            Some(Each { key: Value::from(host), value, alias: None })
+        };
+        // A host wins over a group of its name; there is none of that kind in a valid playbook.
+        let members = self.playbook.inventory.members(name).filter(|_| !specs.contains_key(name))?;
+        Some(members.into_iter().map(each).collect())
+    }
+
     fn step(
         &mut self,
         def: &StepDef,
@@ -347,6 +377,7 @@ impl Builder<'_> {
             }
             None => def.id.clone(),
         };
+        let each_key = each.as_ref().map(|each| each.key.clone());
         let step = self.registry.get(&def.body.kind)?;
         let (value, unknown) = preview_map(&def.body.params, &scope);
         let description = step.describe(&ParamsView::new(&value, &unknown));
@@ -382,7 +413,7 @@ impl Builder<'_> {
             reads,
             when: def.when.clone(),
             expect: def.expect.clone(),
-            body: def.body.clone(),
+            body: self.body_of(def, &each_key),
             undo: def.undo.clone(),
             timeout,
             retry,
@@ -394,6 +425,15 @@ impl Builder<'_> {
             forecast,
             at,
         })
+    }
+
+    /// The body of one item: of a group, on that host.
+    fn body_of(&self, def: &StepDef, each: &Option<Value>) -> crate::playbook::Body {
+        let mut body = def.body.clone();
+        if let (None, Some(host), Some(on)) = (&def.foreach, each, &mut body.on) {
+            *on = Template::Literal(host.clone());
+        }
+        body
     }
 
     /// What can be said without asking the system.

@@ -55,6 +55,9 @@ pub struct Plan {
     pub params: Map<String, Value>,
     /// The values of the vars.
     pub vars: Map<String, Value>,
+    /// The inventory that named hosts beside the playbook's own, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<String>,
     /// The hosts.
     pub hosts: Vec<HostSpec>,
     /// Where the secrets are found; never what they are.

@@ -54,7 +54,12 @@ impl<'n> Fields<'n> {
         Some((entry.1, entry.2))
     }
 
-    /// The same, and an error if it is missing.
+    /// The value of a key that is taken later.
+    pub(super) fn peek(&self, key: &str) -> Option<&'n Node> {
+        self.entries.iter().find(|(name, ..)| *name == key).map(|entry| entry.2)
+    }
+
+    /// The same as `take`, and an error if it is missing.
     pub(super) fn require(&mut self, key: &'static str, found: &mut Diagnostics) -> Option<&'n Node> {
         let value = self.take(key).map(|(_, node)| node);
         if value.is_none() {

@@ -1,7 +1,8 @@
 //! From text to a valid [`Playbook`], with every mistake reported at once.
 
 mod fields;
-pub mod model;
+mod hosts;
+mod model;
 mod names;
 mod params;
 mod raw;
@@ -10,6 +11,7 @@ mod secrets;
 mod steps;
 mod template;
 
+pub use hosts::read_inventory;
 pub use model::*;
 pub use raw::yaml_value;
 pub use read::read;

@@ -24,8 +24,8 @@ pub struct Playbook {
     pub params: Vec<Param>,
     /// Derived once before the plan, in an order in which each can be evaluated.
     pub vars: Vec<Var>,
-    /// The hosts, in the order of the file.
-    pub hosts: Vec<HostDef>,
+    /// The hosts and groups: its own and those of the caller's inventory.
+    pub inventory: Inventory,
     /// The secrets, in the order of the file.
     pub secrets: Vec<SecretDef>,
     /// How many local steps may work at once; the number of cores if not given.
@@ -99,8 +99,32 @@ pub struct HostDef {
     pub config: Option<Template>,
     /// `identity`: an explicit private key.
     pub identity: Option<Template>,
+    /// `vars`: values of its own.
+    pub vars: Vec<(String, Template)>,
     /// Where its name stands.
     pub span: Span,
+}
+
+/// A group of hosts: a step that names it with `on` runs on each.
+#[derive(Clone, Debug)]
+pub struct GroupDef {
+    /// Its name.
+    pub name: String,
+    /// The names of hosts and groups, with places.
+    pub members: Vec<(String, Span)>,
+    /// `vars`: values for its hosts; a host's own win.
+    pub vars: Vec<(String, Template)>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// Hosts and groups.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// The hosts, in the order of the file, ranges expanded.
+    pub hosts: Vec<HostDef>,
+    /// The groups, in the order of the file.
+    pub groups: Vec<GroupDef>,
 }
 
 /// A secret that values name and never hold.

@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Span, did_you_mean},
     event::Phase,
     expr::Reference,
-    playbook::{HostDef, Param, SecretDef, StepDef, Var},
+    playbook::{Inventory, Param, SecretDef, StepDef, Template, Var},
     registry::Registry,
 };
 use serde_json::Value;
@@ -22,7 +22,7 @@ const RUN: [&str; 7] = ["id", "stamp", "started_at", "host", "user", "dir", "exe
 pub(super) struct Names<'p> {
     pub(super) params: &'p [Param],
     pub(super) vars: &'p [Var],
-    pub(super) hosts: &'p [HostDef],
+    pub(super) inventory: &'p Inventory,
     pub(super) secrets: &'p [SecretDef],
     pub(super) steps: &'p [StepDef],
     /// The same by their ids: thousands of steps are each looked for among all.
@@ -90,9 +90,12 @@ impl Names<'_> {
                 self.known(root, field, self.params.iter().map(|param| param.name.as_str()).collect(), span)
             }
             "vars" => self.known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), span),
-            "hosts" if allowed.hosts => {
-                self.known(root, field, self.hosts.iter().map(|host| host.name.as_str()).collect(), span)
-            }
+            "hosts" if allowed.hosts => self.known(
+                root,
+                field,
+                self.inventory.hosts.iter().map(|host| host.name.as_str()).collect(),
+                span,
+            ),
             "run" => self.known(root, field, RUN.to_vec(), span),
             "secrets" if placed.condition => {
                 let message = "a condition cannot see a secret: it would show whether the secret is the same";
@@ -233,7 +236,11 @@ impl Names<'_> {
             return Some(Diagnostic::error(Code::MayBeSkipped, message, span).hint(hint));
         }
         let field = reference.path.get(3)?;
-        if other.foreach.is_some() {
+        let on_group = match &other.body.on {
+            Some(Template::Literal(Value::String(name))) => self.inventory.has_group(name),
+            _ => false,
+        };
+        if other.foreach.is_some() || on_group {
             return None;
         }
         let schema = self.registry.get(&other.body.kind)?.output_schema();
@@ -284,12 +291,23 @@ impl Names<'_> {
     }
 
     /// Literal names of hosts.
-    pub(super) fn host_names(&self, places: &[(String, Span)], found: &mut Diagnostics) {
-        let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).chain(["local"]).collect();
-        for (name, span) in places.iter().filter(|(name, _)| !names.contains(&name.as_str())) {
+    pub(super) fn host_names(&self, places: &[(String, Span, bool)], found: &mut Diagnostics) {
+        let hosts = &self.inventory.hosts;
+        let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).chain(["local"]).collect();
+        for (name, span, of_step) in places.iter().filter(|(name, ..)| !names.contains(name.as_str())) {
+            if self.inventory.has_group(name) {
+                if !of_step {
+                    let message = format!("`{}` is a group, and one host is asked here", short(name));
+                    let hint = "let the step itself run `on` the group; here stands: on: ${{ each.key }}";
+                    found.push(Diagnostic::error(Code::OutOfPlace, message, *span).hint(hint));
+                }
+                continue;
+            }
             let message = format!("unknown host `{}`", short(name));
-            let hint = did_you_mean(name, names.iter().copied())
-                .unwrap_or_else(|| format!("the hosts are: {}", names.join(", ")));
+            let hint = did_you_mean(name, names.iter().copied()).unwrap_or_else(|| {
+                let names: Vec<&str> = names.iter().copied().take(20).collect();
+                format!("the hosts are: {}; more can come from an inventory: --hosts FILE", names.join(", "))
+            });
             found.push(Diagnostic::error(Code::UnknownName, message, *span).hint(hint));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{
     fields::{Fields, kind, short},
+    hosts::{check_groups, read_groups, read_hosts},
     names::{Allowed, Names, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
     secrets::read_secrets,
@@ -12,7 +13,7 @@ use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Source, Span, did_you_mean},
     event::Phase,
     graph::Graph,
-    playbook::{HostDef, Param, ParamType, Playbook, Template, Var},
+    playbook::{Inventory, Param, ParamType, Playbook, Var},
     registry::Registry,
 };
 use serde_json::Value;
@@ -30,11 +31,15 @@ const TYPES: [(&str, ParamType); 9] = [
     ("map", ParamType::Map),
 ];
 
-/// Reads a playbook: gives it with the warnings, or everything that is wrong with it.
+/// Reads a playbook that may also name the hosts and groups of `inventory`: gives it with the warnings, or everything that is wrong with it.
 ///
 /// # Errors
 /// All mistakes, in the order of the text.
-pub fn read(source: Arc<Source>, registry: &Registry) -> Result<(Playbook, Diagnostics), Diagnostics> {
+pub fn read(
+    source: Arc<Source>,
+    registry: &Registry,
+    inventory: &Inventory,
+) -> Result<(Playbook, Diagnostics), Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
     let root = match raw::parse(&source) {
         Ok(root) => root,
@@ -43,7 +48,7 @@ pub fn read(source: Arc<Source>, registry: &Registry) -> Result<(Playbook, Diagn
             return Err(found);
         }
     };
-    let playbook = read_root(&source, &root, registry, &mut found);
+    let playbook = read_root(&source, &root, registry, inventory, &mut found);
     match playbook {
         Some(playbook) if !found.has_errors() => {
             if let Err(cycles) = Graph::new(&playbook) {
@@ -65,6 +70,7 @@ fn read_root(
     source: &Arc<Source>,
     root: &Node,
     registry: &Registry,
+    inventory: &Inventory,
     found: &mut Diagnostics,
 ) -> Option<Playbook> {
     if let NodeValue::Scalar(Value::Null) = root.value {
@@ -100,12 +106,18 @@ fn read_root(
     let mut reader = Reader { source, found, exprs: Vec::new() };
     let vars = fields.take("vars").map(|(_, node)| read_vars(node, &mut reader)).unwrap_or_default();
     let var_exprs = 0..reader.exprs.len();
-    let hosts = fields.take("hosts").map(|(_, node)| read_hosts(node, &mut reader)).unwrap_or_default();
+    let own = Inventory {
+        hosts: fields.take("hosts").map(|(_, node)| read_hosts(node, &mut reader)).unwrap_or_default(),
+        groups: fields.take("groups").map(|(_, node)| read_groups(node, &mut reader)).unwrap_or_default(),
+    };
+    let inventory = own.with(inventory);
+    check_groups(&inventory, reader.found);
     let secrets = fields.take("secrets").map(|(_, node)| read_secrets(node, &mut reader)).unwrap_or_default();
     let host_exprs = var_exprs.end..reader.exprs.len();
     let mut steps = StepReader {
         reader: &mut reader,
         registry,
+        inventory: &inventory,
         watched: Vec::new(),
         conditions: Vec::new(),
         uses: Vec::new(),
@@ -116,7 +128,7 @@ fn read_root(
     for phase in Phase::ALL {
         if let Some((_, node)) = fields.take(phase.name()) {
             steps.phase(phase, node);
-            find_hosts(node, &mut on_places);
+            find_hosts(node, 0, &mut on_places);
         }
     }
     let uses = steps.take_uses();
@@ -134,7 +146,7 @@ fn read_root(
     let mut names = Names {
         params: &params,
         vars: &vars,
-        hosts: &hosts,
+        inventory: &inventory,
         secrets: &secrets,
         steps: &steps,
         by_id: by_id(&steps),
@@ -189,7 +201,7 @@ fn read_root(
         description,
         params,
         vars,
-        hosts,
+        inventory,
         secrets,
         max_parallel,
         steps,
@@ -272,60 +284,20 @@ fn read_vars(node: &Node, reader: &mut Reader<'_>) -> Vec<Var> {
         .collect()
 }
 
-fn read_hosts(node: &Node, reader: &mut Reader<'_>) -> Vec<HostDef> {
-    let mut hosts = Vec::new();
-    for (name, span, node) in named(node, "hosts", "a host's name", reader.found) {
-        if name == "local" {
-            let message = "`local` is this machine: choose another name";
-            reader.found.push(Diagnostic::error(Code::BadName, message, span));
-        }
-        let Some(mut fields) = Fields::of(node, "host", reader.found) else { continue };
-        let mut text = |key: &'static str, required: bool, reader: &mut Reader<'_>| -> Option<Template> {
-            let node = match required {
-                true => fields.require(key, reader.found),
-                false => fields.take(key).map(|(_, node)| node),
-            }?;
-            match &node.value {
-                NodeValue::Scalar(Value::String(text)) => {
-                    if text.starts_with('-') {
-                        let message = format!("`{key}` cannot begin with `-`, found `{}`", short(text));
-                        reader.found.push(Diagnostic::error(Code::BadValue, message, node.span));
-                    }
-                    Some(reader.text(text, node))
-                }
-                _ => {
-                    let message = format!("`{key}`: expected text, found {}", kind(node));
-                    reader.found.push(Diagnostic::error(Code::WrongType, message, node.span));
-                    None
-                }
-            }
-        };
-        let ssh = text("ssh", true, reader);
-        let known_hosts = text("known_hosts", false, reader);
-        let config = text("config", false, reader);
-        let identity = text("identity", false, reader);
-        fields.finish(&[], reader.found);
-        if let Some(ssh) = ssh {
-            hosts.push(HostDef { name: name.to_owned(), ssh, known_hosts, config, identity, span });
-        }
-    }
-    hosts
-}
-
-/// The literal values of `on` and `ssh.host` below a section.
-fn find_hosts(node: &Node, places: &mut Vec<(String, Span)>) {
+/// The literal values of `on` below a section; whether it is a step's own.
+fn find_hosts(node: &Node, depth: usize, places: &mut Vec<(String, Span, bool)>) {
     match &node.value {
         NodeValue::Scalar(_) => {}
-        NodeValue::Seq(items) => items.iter().for_each(|item| find_hosts(item, places)),
+        NodeValue::Seq(items) => items.iter().for_each(|item| find_hosts(item, depth + 1, places)),
         NodeValue::Map(entries) => {
             for (key, _, value) in entries {
                 match (&value.value, key.as_str()) {
                     (NodeValue::Scalar(Value::String(name)), "on") if !name.contains("${{") => {
-                        places.push((name.clone(), value.span));
+                        places.push((name.clone(), value.span, depth == 1));
                     }
                     // Parameters of step types have keys of their own, except for nested steps.
                     (NodeValue::Map(_), "retry" | "values" | "params" | "env") => {}
-                    _ => find_hosts(value, places),
+                    _ => find_hosts(value, depth + 1, places),
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Code, Diagnostic, Span, did_you_mean},
     error::ErrorClass,
     event::Phase,
-    playbook::{Body, Foreach, Keep, RetryDef, StepDef, Template},
+    playbook::{Body, Foreach, Inventory, Keep, RetryDef, StepDef, Template},
     registry::Registry,
     step::{Description, ParamsView},
 };
@@ -36,6 +36,7 @@ pub(super) struct Use {
 pub(super) struct StepReader<'r, 'a> {
     pub(super) reader: &'r mut Reader<'a>,
     pub(super) registry: &'r Registry,
+    pub(super) inventory: &'r Inventory,
     /// The names of the `watch` that is being read.
     pub(super) watched: Vec<String>,
     /// Conditions among parameters: they may use `out` and the watched names.
@@ -97,7 +98,18 @@ impl StepReader<'_, '_> {
         let mut mark = self.reader.exprs.len();
         let alias = fields.text("as", self.reader.found);
         let foreach_node = fields.take("foreach");
-        let each = foreach_node.map(|_| alias.clone());
+        let group = fields.peek("on").and_then(|node| match &node.value {
+            NodeValue::Scalar(Value::String(name)) if self.inventory.has_group(name) => {
+                Some((name, node.span))
+            }
+            _ => None,
+        });
+        if let (Some((name, at)), Some(_)) = (group, foreach_node) {
+            let message =
+                format!("`foreach` cannot go with the group `{name}`: the step runs once for each host");
+            self.reader.found.push(Diagnostic::error(Code::Conflict, message, at));
+        }
+        let each = foreach_node.map(|_| alias.clone()).or(group.map(|_| None));
         let foreach =
             foreach_node.map(|(_, node)| Foreach { items: self.reader.value(node), alias: alias.clone() });
         self.note(&mut mark, position, false, false, None);

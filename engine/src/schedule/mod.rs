@@ -156,7 +156,8 @@ impl Scheduler {
                 keep: step.keep,
                 retry: step.retry.clone(),
                 continue_on_error: step.continue_on_error,
-                waits: step.description.waits,
+                // What runs on another machine takes next to nothing of this one.
+                waits: step.description.waits || step.body.on.is_some(),
                 recovery: step.description.recovery,
             })
             .collect();

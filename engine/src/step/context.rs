@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 /// What is known of the run itself; `run` in expressions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,9 @@ pub struct RunInfo {
     pub exe: String,
 }
 
+/// A host that is connected when it is first asked for.
+type Opened = OnceCell<Arc<dyn Host>>;
+
 /// What all steps of a run share.
 pub struct Services {
     /// The step types.
@@ -45,7 +48,7 @@ pub struct Services {
     /// The hosts that the playbook names.
     pub hosts: BTreeMap<String, HostSpec>,
     /// Connections that are open, by the host's name.
-    pub open: Mutex<BTreeMap<String, Arc<dyn Host>>>,
+    pub open: Mutex<BTreeMap<String, Arc<Opened>>>,
     /// The run.
     pub run: RunInfo,
     /// A private folder (mode 0700) of the run for sockets, logs and the like; removed at its end.
@@ -68,19 +71,17 @@ impl Services {
             StepError::new(ErrorClass::Invalid, format!("unknown host `{name}`"))
                 .hint(format!("the playbook's `hosts` are: {known}"))
         })?;
-        let mut open = self.open.lock().await;
-        if let Some(host) = open.get(name) {
-            return Ok(host.clone());
-        }
-        let host = self.connector.connect(spec).await?;
-        open.insert(name.to_owned(), host.clone());
-        Ok(host)
+        // Each host has a cell of its own: one that does not answer holds up no other.
+        let cell = self.open.lock().await.entry(name.to_owned()).or_default().clone();
+        cell.get_or_try_init(|| self.connector.connect(spec)).await.cloned()
     }
 
     /// Ends all connections.
     pub async fn close(&self) {
-        for (_, host) in std::mem::take(&mut *self.open.lock().await) {
-            host.close().await;
+        for (_, cell) in std::mem::take(&mut *self.open.lock().await) {
+            if let Some(host) = cell.get() {
+                host.close().await;
+            }
         }
     }
 }

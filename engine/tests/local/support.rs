@@ -328,7 +328,7 @@ impl Stage {
             description: String::new(),
             params: Vec::new(),
             vars: Vec::new(),
-            hosts: Vec::new(),
+            inventory: engine::playbook::Inventory::default(),
             secrets: Vec::new(),
             max_parallel: None,
             steps,
@@ -349,6 +349,7 @@ impl Stage {
             default_parallel: 4,
             keep: None,
             outside: Arc::new(NoFiles),
+            inventory: None,
         };
         let plan = build(&playbook, &inputs, &registry).unwrap();
         let services = Arc::new(Services {

@@ -66,6 +66,7 @@ pub(crate) fn plan_of(steps: Vec<PlannedStep>) -> Plan {
         },
         params: Map::from_iter([("unit".to_owned(), json!("media-sync-daemon"))]),
         vars: Map::new(),
+        inventory: None,
         hosts: Vec::new(),
         secrets: std::collections::BTreeMap::new(),
         max_parallel: 4,

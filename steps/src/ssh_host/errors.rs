@@ -109,6 +109,7 @@ mod tests {
             known_hosts: None,
             config: None,
             identity: None,
+            vars: serde_json::Map::new(),
         };
         let cases = [
             (

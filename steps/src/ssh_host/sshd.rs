@@ -84,6 +84,7 @@ impl Sshd {
             // The user's own settings must not reach the tests.
             config: Some("/dev/null".into()),
             identity: path("user"),
+            vars: serde_json::Map::new(),
         }
     }
 

@@ -367,6 +367,7 @@ fn destinations_that_ssh_could_take_for_options_are_refused() {
             known_hosts: None,
             config: None,
             identity: None,
+            vars: serde_json::Map::new(),
         })
     };
     for bad in [
