@@ -5,6 +5,7 @@ pub mod disk;
 pub mod file;
 pub mod hash;
 pub mod journal;
+pub mod json;
 mod place;
 pub mod process;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub fn builtin() -> Registry {
         .with(file::File)
         .with(hash::Hash)
         .with(sqlite::Sqlite)
+        .with(json::Json)
         .with(systemd::Systemd)
         .with(journal::Journal)
         .with(ssh::Ssh)

@@ -177,7 +177,7 @@ fn write(
 }
 
 /// Renames, but never over something.
-fn rename_new(from: &str, to: &str) -> std::io::Result<()> {
+pub(crate) fn rename_new(from: &str, to: &str) -> std::io::Result<()> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Ok(()) => Ok(()),

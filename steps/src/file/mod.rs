@@ -4,6 +4,8 @@ mod content;
 mod local;
 mod remote;
 
+pub(crate) use local::rename_new;
+
 use crate::watch::Files;
 use engine::{
     Step, StepError,

@@ -1,0 +1,387 @@
+//! The document on disk: read whole, replaced by a rename, with a record beside it of how to take the change back.
+
+use super::{edit::Splice, shell, tree::Document};
+use engine::{
+    ErrorClass, StepError,
+    local::allocate,
+    step::{Leftover, Presence},
+};
+use nix::unistd::{AccessFlags, Gid, Uid, access, fchown};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File, Metadata, OpenOptions, Permissions},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// The largest document that is read, in bytes: it is held in memory.
+const LARGEST: u64 = 64 << 20;
+/// What is put by for an undo beyond the size of the document, in bytes.
+const SPARE: u64 = 4 << 10;
+
+/// How to take a change back. It holds nothing that was put in, for that may be secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Whether the document was made by this step.
+    pub(super) created: bool,
+    /// The SHA-256 of the document before.
+    pub(super) before: String,
+    /// And after.
+    pub(super) after: String,
+    /// Where the text changed, in bytes.
+    pub(super) at: usize,
+    /// How many bytes were put there.
+    pub(super) inserted: usize,
+    /// The text in whose place they are.
+    pub(super) removed: String,
+    /// The value that was replaced or removed, as it stood there.
+    pub(super) earlier: Option<String>,
+    /// Which element of an array it was.
+    pub(super) index: Option<usize>,
+    /// After which key of an object it stood.
+    pub(super) previous: Option<String>,
+    /// How many elements like it the array held before.
+    pub(super) same: u64,
+}
+
+/// A document as it was found.
+pub(super) struct Found {
+    pub(super) text: String,
+    pub(super) sha256: String,
+    pub(super) metadata: Metadata,
+}
+
+/// The document and the names beside it that belong to one attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) path: String,
+    folder: PathBuf,
+    mark: String,
+}
+
+pub(super) fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The error of a document that is not there.
+pub(super) fn absent(path: &str) -> StepError {
+    let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = shell(&folder.unwrap_or(Path::new(".")).to_string_lossy());
+    StepError::new(ErrorClass::NotFound, format!("there is no document `{path}`"))
+        .hint(format!("look what is there: ls -l {folder}"))
+}
+
+/// The document's own path, absolute and without links: a rename has to replace the file and not a link to it.
+pub(super) fn resolve(path: &str, create: bool) -> Result<String, StepError> {
+    if path.is_empty() || path.ends_with('/') || path.contains('\0') {
+        let message = format!("`path` is `{}`: expected the path of a file", path.escape_debug());
+        return Err(StepError::new(ErrorClass::Invalid, message));
+    }
+    let cannot = |error: &std::io::Error| StepError::io(format!("look at `{path}`"), error);
+    let found = match fs::canonicalize(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
+            let message = format!("`{path}` is a link to a file that does not exist");
+            let hint = format!("see where it leads: readlink -m {}", shell(path));
+            return Err(StepError::new(ErrorClass::NotFound, message).hint(hint));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && create => {
+            let path = Path::new(path);
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            let real = fs::canonicalize(folder).map_err(|error| {
+                cannot(&error).hint(format!("make its folder: mkdir -p {}", shell(&folder.to_string_lossy())))
+            })?;
+            real.join(path.file_name().unwrap_or_default())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent(path)),
+        Err(error) => return Err(cannot(&error)),
+    };
+    found.into_os_string().into_string().map_err(|_| {
+        StepError::new(ErrorClass::Invalid, format!("`{path}` leads to a name that is no UTF-8 text"))
+    })
+}
+
+/// The document, or nothing if there is none.
+pub(super) fn read(path: &str) -> Result<Option<Found>, StepError> {
+    let cannot = |error: &std::io::Error| StepError::io(format!("read `{path}`"), error);
+    let mut file = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot(&error)),
+    };
+    let metadata = file.metadata().map_err(|error| cannot(&error))?;
+    if !metadata.is_file() {
+        let message = format!("`{path}` is no file: expected a JSON document");
+        return Err(StepError::new(ErrorClass::Invalid, message).hint(format!("ls -ld {}", shell(path))));
+    }
+    if metadata.len() > LARGEST {
+        let message = format!("`{path}` has {} bytes: expected at most {LARGEST}", metadata.len());
+        return Err(StepError::new(ErrorClass::Unsupported, message));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let message = format!("`{path}` is no JSON: line {line}, byte {at} of the file: it is no UTF-8 text");
+        StepError::new(ErrorClass::Corrupt, message)
+            .hint(format!("file {0}; sed -n {line}p {0}", shell(path)))
+    })?;
+    Ok(Some(Found { sha256: sha256(&text), text, metadata }))
+}
+
+/// The document as values.
+pub(super) fn parse(path: &str, text: &str) -> Result<Document, StepError> {
+    Document::parse(text.to_owned()).map_err(|flaw| flaw.of(path, text))
+}
+
+/// Refuses a document that cannot be replaced without loss.
+pub(super) fn require_writable(path: &str, found: &Found, document: &Document) -> Result<(), StepError> {
+    let fail = |class, message: String| Err(StepError::new(class, message));
+    if let Some(twice) = &document.twice {
+        let message = format!(
+            "`{path}` holds the key at `{twice}` twice: it is not written, for its readers would disagree on what it says"
+        );
+        return fail(ErrorClass::Corrupt, message)
+            .map_err(|error: StepError| error.hint("remove one of the two"));
+    }
+    let links = found.metadata.nlink();
+    if links > 1 {
+        let message = format!("`{path}` has {links} names (hard links): replacing it would part them");
+        let hint = format!("find them: find / -xdev -samefile {}", shell(path));
+        return fail(ErrorClass::Unsupported, message).map_err(|error: StepError| error.hint(hint));
+    }
+    let (owner, me) = (Uid::from_raw(found.metadata.uid()), Uid::effective());
+    if !me.is_root() && owner != me {
+        let message = format!("`{path}` belongs to user {owner}: this user ({me}) could not keep its owner");
+        let hint = format!("run as that user: ls -l {}", shell(path));
+        return fail(ErrorClass::Denied, message).map_err(|error: StepError| error.hint(hint));
+    }
+    let folder = Path::new(path).parent().unwrap_or(Path::new("/"));
+    access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
+        let folder = folder.display();
+        StepError::io(format!("write in the folder `{folder}`"), &errno.into())
+            .hint(format!("check owner, mode and mount with: namei -l {}", shell(path)))
+    })
+}
+
+fn remove(path: &Path) -> Result<(), StepError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(StepError::io(format!("remove `{}`", path.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Place {
+    pub(super) fn new(path: &str, mark: &str) -> Self {
+        let folder = Path::new(path).parent().unwrap_or(Path::new("/")).to_owned();
+        Self { path: path.to_owned(), folder, mark: mark.to_owned() }
+    }
+
+    fn beside(&self, what: &str) -> PathBuf {
+        self.folder.join(format!(".shakedown-{}.{what}", self.mark))
+    }
+
+    /// The new document before it has its name.
+    fn new_file(&self) -> PathBuf {
+        self.beside("new")
+    }
+
+    /// How to take the change back.
+    pub(super) fn record_file(&self) -> PathBuf {
+        self.beside("record")
+    }
+
+    /// The space that the undo takes.
+    fn space_file(&self) -> PathBuf {
+        self.beside("space")
+    }
+
+    /// The document as it was, before it has its name.
+    fn undo_file(&self) -> PathBuf {
+        self.beside("undo")
+    }
+
+    /// All names beside the document. Without the record there is nothing to take back, so it goes first.
+    pub(super) fn files(&self) -> [PathBuf; 4] {
+        [self.record_file(), self.new_file(), self.undo_file(), self.space_file()]
+    }
+
+    /// The record, if the document was changed by this attempt: it is written before the new document gets its name,
+    /// and with that the new file's own name is gone.
+    pub(super) fn record(&self) -> Result<Option<Record>, StepError> {
+        let path = self.record_file();
+        let cannot = |error: &std::io::Error| StepError::io(format!("read `{}`", path.display()), error);
+        if self.new_file().exists() {
+            return Ok(None);
+        }
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                StepError::new(ErrorClass::Corrupt, format!("the record `{}`: {error}", path.display()))
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(cannot(&error)),
+        }
+    }
+
+    /// Nothing is left beside the document.
+    pub(super) fn clear(&self) -> Result<(), StepError> {
+        self.files().iter().try_for_each(|path| remove(path))
+    }
+
+    /// Gives back the space that was put by.
+    pub(super) fn release(&self) -> Result<(), StepError> {
+        remove(&self.space_file())
+    }
+
+    /// What of this attempt is still beside the document.
+    pub(super) fn presence(&self) -> Presence {
+        match self.files().iter().find(|path| path.exists()) {
+            Some(path) => Presence::Present(Leftover {
+                what: format!("file `{}`", path.display()),
+                why: "it was made on the way".into(),
+                remove_with: format!("rm -- {}", shell(&path.to_string_lossy())),
+            }),
+            None => Presence::Gone,
+        }
+    }
+
+    /// The document changes, or nothing does. False if somebody else changed it meanwhile.
+    ///
+    /// With a record the change can be taken back later.
+    pub(super) fn change(
+        &self,
+        found: Option<&Found>,
+        text: &str,
+        record: Option<&Record>,
+    ) -> Result<bool, StepError> {
+        let changed = (|| {
+            remove(&self.new_file())?;
+            if let Some(record) = record {
+                let size = text.len().max(found.map_or(0, |found| found.text.len())) as u64;
+                self.put_by(size + SPARE)?;
+                self.write(&self.new_file(), text, found)?;
+                let record =
+                    serde_json::to_vec(record).map_err(|error| StepError::internal(error.to_string()))?;
+                let path = self.record_file();
+                private(&path, |file| file.write_all(&record).and_then(|()| file.sync_all()))?;
+            } else {
+                self.write(&self.new_file(), text, found)?;
+            }
+            self.sync();
+            self.swap(&self.new_file(), found)
+        })();
+        if !matches!(changed, Ok(true)) {
+            // The first error is the one to tell; what cannot be removed now is known by the intent.
+            let _gone = self.clear();
+        }
+        changed
+    }
+
+    /// The document as it was before, by whatever text that now means.
+    pub(super) fn restore(&self, found: &Found, text: &str) -> Result<bool, StepError> {
+        let path = self.undo_file();
+        remove(&path)?;
+        self.write(&path, text, Some(found))?;
+        let restored = self.swap(&path, Some(found))?;
+        if !restored {
+            remove(&path)?;
+        }
+        Ok(restored)
+    }
+
+    /// Removes the document that this attempt made.
+    pub(super) fn remove_document(&self, found: &Found) -> Result<bool, StepError> {
+        if !self.is_still(found)? {
+            return Ok(false);
+        }
+        remove(Path::new(&self.path))?;
+        self.sync();
+        Ok(true)
+    }
+
+    fn put_by(&self, bytes: u64) -> Result<(), StepError> {
+        let path = self.space_file();
+        remove(&path)?;
+        private(&path, |file| allocate(file, bytes))
+    }
+
+    /// A whole document under another name, durable, with the owner and mode of the one that is there.
+    fn write(&self, path: &Path, text: &str, found: Option<&Found>) -> Result<(), StepError> {
+        let document = self.path.as_str();
+        let cannot = |error: &std::io::Error| StepError::io(format!("write `{document}`"), error);
+        let mode = if found.is_some() { 0o600 } else { 0o644 };
+        let mut file = create(path, mode).map_err(|error| cannot(&error))?;
+        if let Some(Found { metadata, .. }) = found {
+            let now = file.metadata().map_err(|error| cannot(&error))?;
+            if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
+                let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+                fchown(&file, Some(uid), Some(gid)).map_err(|errno| {
+                    StepError::io(format!("keep the owner {uid}:{gid} of `{document}`"), &errno.into())
+                        .hint(format!("run as its owner: ls -l {}", shell(document)))
+                })?;
+            }
+            let mode = Permissions::from_mode(metadata.mode() & 0o7777);
+            file.set_permissions(mode).map_err(|error| cannot(&error))?;
+        }
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| cannot(&error))
+    }
+
+    /// Whether the document still is the file that was read.
+    fn is_still(&self, found: &Found) -> Result<bool, StepError> {
+        let facts = |m: &Metadata| (m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec());
+        match fs::metadata(&self.path) {
+            Ok(now) => Ok(facts(&now) == facts(&found.metadata)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StepError::io(format!("look at `{}`", self.path), &error)),
+        }
+    }
+
+    /// Gives a new file the document's name.
+    fn swap(&self, new: &Path, found: Option<&Found>) -> Result<bool, StepError> {
+        let renamed = match found {
+            Some(found) if !self.is_still(found)? => return Ok(false),
+            Some(_) => fs::rename(new, &self.path),
+            None => match crate::file::rename_new(&new.to_string_lossy(), &self.path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+                renamed => renamed,
+            },
+        };
+        renamed.map_err(|error| StepError::io(format!("replace `{}`", self.path), &error))?;
+        self.sync();
+        Ok(true)
+    }
+
+    /// Names are durable only once their folder is.
+    fn sync(&self) {
+        if let Ok(folder) = File::open(&self.folder) {
+            let _best_effort = folder.sync_all();
+        }
+    }
+}
+
+fn create(path: &Path, mode: u32) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode).custom_flags(nix::libc::O_NOFOLLOW).open(path)
+}
+
+/// Makes a file of our own that nobody else may read.
+fn private(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), StepError> {
+    let made = create(path, 0o600).and_then(|mut file| fill(&mut file));
+    made.map_err(|error| StepError::io(format!("make `{}` for the undo", path.display()), &error))
+}
+
+impl Record {
+    /// The document before, if `text` is the one after.
+    pub(super) fn text_before(&self, text: &str) -> Option<String> {
+        let splice = Splice { at: self.at, removed: self.inserted, text: self.removed.clone() };
+        let fits =
+            text.is_char_boundary(self.at) && text.is_char_boundary(self.at.checked_add(self.inserted)?);
+        let before = fits.then(|| splice.apply(text))?;
+        (sha256(&before) == self.before).then_some(before)
+    }
+}

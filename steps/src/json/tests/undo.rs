@@ -1,0 +1,249 @@
+//! Changes taken back, alone and among the changes of others.
+
+use super::*;
+
+#[tokio::test]
+async fn every_change_looks_like_the_document_and_is_undone_byte_for_byte() {
+    let new = json!({ "名": "新", "list": [1] });
+    for before in [
+        DOCUMENT,
+        "{\"名字\":\"无人机\",\"jobs\":[{\"name\":\"a\"}]}",
+        "{\"名字\": 1, \"jobs\": [{\"name\": \"a\"}]}",
+        "{\n\t\"名字\": 1,\n\t\"jobs\": []\n}",
+        "{\r\n  \"名字\": 1,\r\n  \"jobs\": [1,2]\r\n}\r\n",
+        "\n { \"jobs\" : [ 1 ] , \"名字\" : 0 }",
+    ] {
+        let bench = Bench::new();
+        write(&bench, before);
+        for (action, what) in [
+            ("set", json!({ "at": "/名字", "value": new })),
+            ("set", json!({ "at": "/added", "value": new })),
+            ("set", json!({ "at": "", "value": new })),
+            ("append", json!({ "to": "/jobs", "value": new })),
+            ("remove", json!("/名字")),
+            ("remove", json!("/jobs")),
+        ] {
+            let it = started(&bench, on(&bench, action, what.clone())).await;
+            assert_ne!(text(&bench), before);
+            assert_eq!(text(&bench).contains('\r'), before.contains('\r'));
+            assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+            assert_eq!(text(&bench), before, "{action} {what}");
+            assert_eq!(bench.undo(&it).await, Ok(Undone::NothingToDo), "twice is once");
+            assert_eq!(bench.presence(&it).await, Ok(engine::step::Presence::Gone));
+            assert_eq!(names(&bench), ["it.json"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn others_may_work_on_the_document_and_only_our_part_is_taken_back() {
+    // Python's way of writing: other indentation, other escapes, other numbers.
+    let rewrite = |bench: &Bench, change: &dyn Fn(&mut Value)| {
+        let mut now = value(bench);
+        change(&mut now);
+        write(bench, &now.to_string());
+    };
+    let bench = bench();
+    let it = started(
+        &bench,
+        on(&bench, "append", json!({ "to": "/jobs", "value": { "name": "ours", "n": 1.50 } })),
+    )
+    .await;
+    rewrite(&bench, &|now| now["jobs"].as_array_mut().expect("jobs").insert(0, json!({ "name": "theirs" })));
+    assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::Removed));
+    assert_eq!(value(&bench)["jobs"], json!([{ "name": "theirs" }, { "name": "a" }]));
+
+    let it = started(&bench, on(&bench, "set", json!({ "at": "/名字", "value": [1] }))).await;
+    rewrite(&bench, &|now| now["theirs"] = json!(true));
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!((&value(&bench)["名字"], &value(&bench)["theirs"]), (&json!("无人机"), &json!(true)));
+
+    let it = started(&bench, on(&bench, "set", json!({ "at": "/new", "value": 7 }))).await;
+    rewrite(&bench, &|now| now["theirs"] = json!(false));
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert!(value(&bench).get("new").is_none());
+
+    let it = started(&bench, on(&bench, "remove", json!("/名字"))).await;
+    rewrite(&bench, &|now| now["theirs"] = json!(1));
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!(value(&bench).as_object().and_then(|now| now.keys().next()), Some(&"名字".to_owned()));
+
+    let it = started(&bench, on(&bench, "remove", json!("/jobs/1"))).await;
+    rewrite(&bench, &|now| now["jobs"].as_array_mut().expect("jobs").clear());
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!(value(&bench)["jobs"], json!([{ "name": "a" }]), "its place is clamped");
+    assert_eq!(names(&bench), ["it.json"]);
+}
+
+#[tokio::test]
+async fn an_element_is_known_by_its_id_while_others_write_into_it() {
+    let bench = bench();
+    let params = |id: &str| {
+        let mut params =
+            on(&bench, "append", json!({ "to": "/jobs", "value": { "name": id, "state": "queued" } }));
+        params["id"] = json!("/name");
+        params
+    };
+    let it = started(&bench, params("ours")).await;
+    let error = bench.run("json", params("ours")).await.expect_err("its id is there");
+    assert!(error.class == ErrorClass::Exists && error.message.contains("/jobs/1"), "{error}");
+    write(&bench, r#"{"jobs": [{"name": "ours", "progress": 3, "state": "queued"}, 1]}"#);
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed), "new members belong to nobody else");
+    assert_eq!(text(&bench), r#"{"jobs": [1]}"#);
+
+    let it = started(&bench, params("ours")).await;
+    write(&bench, r#"{"jobs": [{"name": "ours", "state": "done"}]}"#);
+    let left = left(bench.undo(&it).await.expect("looks"));
+    assert!(left.why.contains("`state` changed") && left.what.contains("/jobs/0"), "{left:?}");
+    assert_eq!(names(&bench), ["it.json"]);
+    sh(&left.remove_with);
+    assert_eq!(value(&bench), json!({ "jobs": [] }));
+}
+
+#[tokio::test]
+async fn without_an_id_one_of_equal_elements_goes_and_one_that_grew_is_left() {
+    let bench = Bench::new();
+    write(&bench, "[7, 1]");
+    let it = started(&bench, on(&bench, "append", json!({ "to": "", "value": 7 }))).await;
+    write(&bench, "[7, 1, 7, 2]");
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!(text(&bench), "[7, 1, 2]");
+    let it = started(&bench, on(&bench, "append", json!({ "to": "", "value": 7 }))).await;
+    write(&bench, "[3, 7]");
+    assert_eq!(bench.undo(&it).await, Ok(Undone::NothingToDo), "that one was there before");
+    let it = started(&bench, on(&bench, "append", json!({ "to": "", "value": { "a": 1 } }))).await;
+    write(&bench, "[3, 7, {\"a\": 1, \"b\": 2}]");
+    let left = left(bench.undo(&it).await.expect("looks"));
+    assert!(left.why.contains("`id`"), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_others_changed_is_left_named_and_can_be_put_back_as_told() {
+    let bench = bench();
+    let it = started(&bench, on(&bench, "set", json!({ "at": "/名字", "value": 1 }))).await;
+    write(&bench, "{\"名字\": 2, \"x\": [1]}");
+    let told = left(bench.undo(&it).await.expect("looks"));
+    assert!(told.what.contains("/名字"), "{told:?}");
+    sh(&told.remove_with);
+    assert_eq!(value(&bench), json!({ "名字": "无人机", "x": [1] }));
+
+    let it = started(&bench, on(&bench, "remove", json!("/x/0"))).await;
+    write(&bench, "{\"x\": {}}");
+    let told = left(bench.undo(&it).await.expect("looks"));
+    assert!(told.why.contains("another value now") && told.what.contains("/x/0"), "{told:?}");
+
+    write(&bench, "{\"a\": 1, \"b\": 2}");
+    let it = started(&bench, on(&bench, "remove", json!("/a"))).await;
+    write(&bench, "{\"a\": 5, \"b\": 2}");
+    let told = left(bench.undo(&it).await.expect("looks"));
+    sh(&told.remove_with);
+    assert_eq!(value(&bench), json!({ "a": 1, "b": 2 }));
+
+    // The record is gone, the change is not: said, rather than taken for undone.
+    let it = started(&bench, on(&bench, "set", json!({ "at": "/c", "value": 3 }))).await;
+    for name in names(&bench).iter().filter(|name| name.starts_with('.')) {
+        fs::remove_file(bench.path(name)).expect("removes");
+    }
+    let told = left(bench.undo(&it).await.expect("looks"));
+    assert!(told.why.contains("record"), "{told:?}");
+    sh(&told.remove_with);
+    assert_eq!(value(&bench), json!({ "a": 1, "b": 2 }));
+}
+
+#[tokio::test]
+async fn a_document_is_made_only_if_asked_for_and_goes_if_nobody_wrote_into_it() {
+    let bench = Bench::new();
+    let mut params = on(&bench, "set", json!({ "at": "/a", "value": [1] }));
+    let error = bench.run("json", params.clone()).await.expect_err("absent");
+    assert_eq!(error.class, ErrorClass::NotFound);
+    params["create"] = json!(true);
+    let it = started(&bench, params.clone()).await;
+    assert_eq!(text(&bench), "{\n  \"a\": [\n    1\n  ]\n}\n");
+    assert_eq!(it.result.as_ref().expect("made")["created"], true);
+    assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::Removed));
+    assert_eq!(names(&bench), Vec::<String>::new());
+
+    let it = started(&bench, params.clone()).await;
+    write(&bench, "{\"a\":[1]}");
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed), "written anew, and still only ours");
+    assert_eq!(names(&bench), Vec::<String>::new());
+
+    let it = started(&bench, params).await;
+    write(&bench, "{\"a\":[1],\"theirs\":1}");
+    let told = left(bench.undo(&it).await.expect("looks"));
+    assert!(told.why.contains("others have written"), "{told:?}");
+    assert_eq!(text(&bench), "{\"theirs\":1}");
+
+    fs::remove_file(bench.path("it.json")).expect("removes");
+    let mut params = on(&bench, "append", json!({ "to": "", "value": "一" }));
+    params["create"] = json!(true);
+    let it = started(&bench, params).await;
+    assert_eq!(text(&bench), "[\n  \"一\"\n]\n");
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!(names(&bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn after_a_crash_the_record_tells_whether_it_happened() {
+    let bench = bench();
+    let params = on(&bench, "append", json!({ "to": "/jobs", "value": { "name": "ours" } }));
+    let it = bench.intend("json", params.clone()).await;
+    assert_eq!(bench.settle(&it).await, Ok(Settled::NotHappened));
+    assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::NothingToDo));
+    let it = started(&bench, params).await;
+    let Ok(Settled::Happened(out)) = bench.settle(&it).await else { panic!("it happened") };
+    let told = it.result.as_ref().expect("ran");
+    for key in ["changed", "created", "index", "same"] {
+        assert_eq!(out[key], told[key], "{key}");
+    }
+    // Killed before the rename: the new document still has its own name.
+    let mark = it.intent["mark"].as_str().expect("a mark");
+    let new = bench.path(&format!(".shakedown-{mark}.new"));
+    write(&bench, DOCUMENT);
+    fs::write(&new, "{}").expect("writes");
+    assert_eq!(bench.settle(&it).await, Ok(Settled::NotHappened));
+    assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::NothingToDo));
+    assert_eq!((names(&bench), text(&bench).as_str()), (vec!["it.json".to_owned()], DOCUMENT));
+}
+
+#[tokio::test]
+async fn a_person_can_take_it_back_without_us() {
+    let bench = bench();
+    let params = on(&bench, "set", json!({ "at": "/名字", "value": "新" }));
+    let it = started(&bench, params.clone()).await;
+    let kind = crate::builtin();
+    let by_hand = kind.get("json").expect("built in").by_hand(&params, &it.intent).expect("a command");
+    sh(&by_hand.command);
+    assert_eq!((names(&bench), text(&bench).as_str()), (vec!["it.json".to_owned()], DOCUMENT));
+}
+
+#[tokio::test]
+async fn in_cleanup_what_is_removed_is_gone_and_may_be_gone_already() {
+    let mut bench = bench();
+    bench.cx.phase = Phase::Cleanup;
+    let it = started(&bench, on(&bench, "remove", json!("/jobs"))).await;
+    assert_eq!(names(&bench), ["it.json"]);
+    assert_eq!(bench.undo(&it).await.map(|undone| undone == Undone::Removed), Ok(false));
+    assert!(value(&bench).get("jobs").is_none());
+    let again = bench.run("json", on(&bench, "remove", json!("/jobs"))).await.expect("nothing to remove");
+    assert_eq!(again["changed"], false);
+}
+
+#[tokio::test]
+async fn a_secret_is_in_the_document_and_nowhere_else() {
+    let mut bench = bench();
+    let found = [("token".to_owned(), Ok("s3cr&t-\"密码\"".to_owned().into()))];
+    Arc::get_mut(&mut bench.cx.services).expect("not shared").secrets =
+        Secrets::of(found.into_iter().collect()).into();
+    let set = json!({ "at": "/token", "value": { "is": engine::secret::mark("token") } });
+    let it = started(&bench, on(&bench, "set", set)).await;
+    assert_eq!(value(&bench)["token"]["is"], "s3cr&t-\"密码\"");
+    for name in names(&bench).iter().filter(|name| name.starts_with('.')) {
+        let bytes = fs::read(bench.path(name)).expect("reads");
+        assert!(!String::from_utf8_lossy(&bytes).contains("s3cr&t"), "{name}");
+    }
+    assert!(!format!("{} {:?}", it.intent, it.result).contains("s3cr&t"));
+    write(&bench, &text(&bench).replace("\"float\"", "\"flaot\""));
+    assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::Removed));
+    assert_eq!(text(&bench), DOCUMENT.replace("\"float\"", "\"flaot\""));
+}
