@@ -8,6 +8,7 @@ pub mod journal;
 pub mod json;
 mod place;
 pub mod process;
+pub mod redis_store;
 #[cfg(test)]
 mod settle_tests;
 pub mod sqlite;
@@ -40,4 +41,5 @@ pub fn builtin() -> Registry {
         .with(wait::Wait)
         .with(disk::Disk)
         .with(tcp::Tcp)
+        .with(redis_store::Redis)
 }

@@ -1,0 +1,254 @@
+//! `hash`: fields of a hash; undone field by field.
+
+use super::{
+    Output,
+    address::Place,
+    fields::Fields,
+    link::{Link, Tries},
+    value,
+};
+use engine::{
+    StepError,
+    step::{Presence, Settled, Undone},
+};
+use redis::{Pipeline, Value as Reply};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Fields to set.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hash {
+    /// The key of the hash.
+    pub(super) key: String,
+    /// Values by field: text, or numbers as text.
+    pub(super) fields: Fields,
+}
+
+/// What the fields held before, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    values: Vec<Option<Value>>,
+}
+
+/// A field with its three values, the secrets in place.
+struct Field {
+    name: Vec<u8>,
+    earlier: Option<Vec<u8>>,
+    set: Vec<u8>,
+    now: Option<Vec<u8>>,
+}
+
+/// What a field has become.
+#[derive(Clone, Copy, PartialEq)]
+enum Turned {
+    AsBefore,
+    AsSet,
+    Changed,
+}
+
+impl Field {
+    fn turned(&self) -> Turned {
+        match &self.now {
+            now if *now == self.earlier => Turned::AsBefore,
+            Some(now) if *now == self.set => Turned::AsSet,
+            // Who removed a field that was not there before did what the undo would.
+            None if self.earlier.is_none() => Turned::AsBefore,
+            _ => Turned::Changed,
+        }
+    }
+}
+
+impl Hash {
+    pub(super) async fn intend(&self, link: &mut Link<'_>) -> Result<Before, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        link.require_type(key.expose().as_bytes(), &self.key, "hash").await?;
+        let now = self.look(link, key.expose()).await?;
+        super::kept(&self.key, link, now.iter().flatten().map(Vec::len).sum())?;
+        Ok(Before { values: now.iter().map(|value| value.as_deref().map(value::stored)).collect() })
+    }
+
+    pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        let fields = self.with_before(link, before)?;
+        let mut changes = Pipeline::new();
+        changes.atomic().cmd("HSET").arg(key.expose());
+        for field in &fields {
+            changes.arg(&field.name).arg(&field.set);
+        }
+        let mut tries = Tries::default();
+        let replies = loop {
+            link.watch(&mut tries, key.expose().as_bytes()).await?;
+            let now = self.look(link, key.expose()).await?;
+            // Nothing may be overwritten that the undo does not know of.
+            if fields.iter().zip(&now).any(|(field, now)| field.earlier != *now) {
+                return Err(super::changed_meanwhile(&self.key, link));
+            }
+            if let Some(replies) = link.commit(&changes).await? {
+                break replies;
+            }
+        };
+        let value = replies.into_iter().next().map(|reply| value::to_json(&["HSET"], reply));
+        Ok(Output { value: value.unwrap_or_default(), ..before.output() })
+    }
+
+    pub(super) async fn settle(
+        &self,
+        link: &mut Link<'_>,
+        before: &Before,
+    ) -> Result<Settled<Output>, StepError> {
+        let turned: Vec<Turned> = self.fields(link, before).await?.iter().map(Field::turned).collect();
+        Ok(match turned.as_slice() {
+            all if all.iter().all(|turned| *turned == Turned::AsBefore) => Settled::NotHappened,
+            all if !all.contains(&Turned::Changed) => Settled::Happened(before.output()),
+            _ => Settled::Unclear(format!("fields of `{}` hold other values", self.key)),
+        })
+    }
+
+    pub(super) async fn undo(&self, link: &mut Link<'_>, before: &Before) -> Result<Undone, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        match link.type_of(key.expose().as_bytes()).await?.as_str() {
+            "hash" | "none" => {}
+            _ => {
+                let all: Vec<usize> = (0..before.values.len()).collect();
+                return Ok(self.left(link, before, &all, "another put a value of another type there"));
+            }
+        }
+        let mut tries = Tries::default();
+        let turned = loop {
+            link.watch(&mut tries, key.expose().as_bytes()).await?;
+            let fields = self.fields(link, before).await?;
+            let turned: Vec<Turned> = fields.iter().map(Field::turned).collect();
+            if !turned.contains(&Turned::AsSet) {
+                link.unwatch().await?;
+                break turned;
+            }
+            if link.commit(&restore(key.expose(), &fields)).await?.is_some() {
+                break turned;
+            }
+        };
+        let changed: Vec<usize> =
+            (0..turned.len()).filter(|place| turned[*place] == Turned::Changed).collect();
+        Ok(match (changed.is_empty(), turned.contains(&Turned::AsSet)) {
+            (false, _) => self.left(link, before, &changed, "another changed it since it was set"),
+            (true, true) => Undone::Removed,
+            (true, false) => Undone::NothingToDo,
+        })
+    }
+
+    pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        if link.type_of(key.expose().as_bytes()).await? != "hash" {
+            return Ok(Presence::Gone);
+        }
+        let fields = self.fields(link, before).await?;
+        let ours: Vec<usize> =
+            (0..fields.len()).filter(|place| fields[*place].turned() == Turned::AsSet).collect();
+        if ours.is_empty() {
+            return Ok(Presence::Gone);
+        }
+        Ok(match self.left(link, before, &ours, "it is still as it was set") {
+            Undone::Left(left) => Presence::Present(left),
+            Undone::Removed | Undone::NothingToDo => Presence::Gone,
+        })
+    }
+
+    /// The command that puts all fields back.
+    pub(super) fn by_hand(&self, place: &Place, before: &Before) -> String {
+        self.put_back(place, before, &(0..before.values.len()).collect::<Vec<_>>())
+    }
+
+    fn put_back(&self, place: &Place, before: &Before, which: &[usize]) -> String {
+        let mut gone: Vec<&[u8]> = vec![b"HDEL", self.key.as_bytes()];
+        let mut lines = Vec::new();
+        for at in which {
+            let Some((name, _)) = self.fields.0.get(*at) else { continue };
+            match before.values.get(*at).and_then(Option::as_ref) {
+                None => gone.push(name.as_bytes()),
+                Some(value) => lines.push(place.type_bytes(&[
+                    b"HSET",
+                    self.key.as_bytes(),
+                    name.as_bytes(),
+                    &value::shown(value),
+                ])),
+            }
+        }
+        if gone.len() > 2 {
+            lines.push(place.type_bytes(&gone));
+        }
+        lines.join(" && ")
+    }
+
+    fn left(&self, link: &Link<'_>, before: &Before, which: &[usize], why: &str) -> Undone {
+        let names: Vec<String> = which
+            .iter()
+            .filter_map(|at| self.fields.0.get(*at))
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        let what = format!(
+            "field{} {} of hash `{}`",
+            if names.len() == 1 { "" } else { "s" },
+            names.join(", "),
+            self.key
+        );
+        Undone::Left(link.leftover(what, why, self.put_back(&link.place, before, which)))
+    }
+
+    /// The values of the fields now.
+    async fn look(&self, link: &mut Link<'_>, key: &str) -> Result<Vec<Option<Vec<u8>>>, StepError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(key);
+        for (name, _) in &self.fields.0 {
+            command.arg(link.cx.reveal(name)?.expose());
+        }
+        let found = value::list(link.ask(&command).await?).into_iter();
+        Ok(found
+            .map(|value| match value {
+                Reply::BulkString(bytes) => Some(bytes),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The fields with what they held and what they get.
+    fn with_before(&self, link: &Link<'_>, before: &Before) -> Result<Vec<Field>, StepError> {
+        let fields = self.fields.0.iter().zip(&before.values);
+        fields
+            .map(|((name, set), earlier)| {
+                Ok(Field {
+                    name: link.cx.reveal(name)?.expose().as_bytes().to_vec(),
+                    earlier: earlier.as_ref().map(|value| value::restored(link.cx, value)).transpose()?,
+                    set: link.cx.reveal(&set.0)?.expose().as_bytes().to_vec(),
+                    now: None,
+                })
+            })
+            .collect()
+    }
+
+    async fn fields(&self, link: &mut Link<'_>, before: &Before) -> Result<Vec<Field>, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        let now = self.look(link, key.expose()).await?;
+        let known = self.with_before(link, before)?;
+        Ok(known.into_iter().zip(now).map(|(field, now)| Field { now, ..field }).collect())
+    }
+}
+
+impl Before {
+    fn output(&self) -> Output {
+        Output { earlier: Some(self.values.iter().any(Option::is_some)), ..Output::default() }
+    }
+}
+
+fn restore(key: &str, fields: &[Field]) -> Pipeline {
+    let mut changes = Pipeline::new();
+    changes.atomic();
+    for field in fields.iter().filter(|field| field.turned() == Turned::AsSet) {
+        match &field.earlier {
+            Some(value) => changes.cmd("HSET").arg(key).arg(&field.name).arg(value),
+            // With its last field the server removes the hash.
+            None => changes.cmd("HDEL").arg(key).arg(&field.name),
+        };
+    }
+    changes
+}

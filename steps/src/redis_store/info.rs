@@ -1,0 +1,18 @@
+//! What the server says of itself.
+
+use super::{link::Link, value};
+use engine::StepError;
+use redis::Value as Reply;
+use std::collections::BTreeMap;
+
+/// A section of `INFO`, by name.
+pub(super) async fn section(link: &mut Link<'_>, name: &str) -> Result<BTreeMap<String, String>, StepError> {
+    let reply = link.ask(redis::cmd("INFO").arg(name)).await?;
+    let text = match &reply {
+        // Names of clients and the like need not be UTF-8.
+        Reply::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => value::text(other).unwrap_or_default().to_owned(),
+    };
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    Ok(lines.map(|(name, found)| (name.to_owned(), found.trim_end().to_owned())).collect())
+}

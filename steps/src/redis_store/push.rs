@@ -1,0 +1,290 @@
+//! `push`: elements at an end of a list; undone by removing them, if no consumer has taken them.
+
+use super::{
+    Output,
+    address::Place,
+    info,
+    link::{Link, Tries},
+    value,
+};
+use crate::word::Word;
+use engine::{
+    ErrorClass, StepError,
+    step::{Presence, Settled, Undone},
+};
+use redis::Pipeline;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Elements to push.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// The key of the list.
+    pub(super) key: String,
+    /// One element: text, or a number as text.
+    #[serde(default)]
+    value: Option<Word>,
+    /// Several elements, pushed one after the other.
+    #[serde(default)]
+    values: Option<Vec<Word>>,
+    /// The end of the list; `right` if not given.
+    #[serde(default)]
+    side: Side,
+}
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The head: `LPUSH`.
+    Left,
+    /// The tail: `RPUSH`.
+    #[default]
+    Right,
+}
+
+/// What was there before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    /// How often each distinct element was in the list already.
+    equal: Vec<u64>,
+    /// How long the list was.
+    length: u64,
+    /// How often the server had pushed at all, with the id of that server process: while it has pushed no more often,
+    /// this step has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pushes: Option<(String, u64)>,
+}
+
+/// A distinct element.
+struct Element<'a> {
+    word: &'a Word,
+    /// How often it is pushed.
+    pushed: u64,
+    /// How often it was there before.
+    before: u64,
+}
+
+impl Element<'_> {
+    /// How many of those that are there now must be pushed ones.
+    fn ours(&self, now: u64) -> u64 {
+        now.saturating_sub(self.before).min(self.pushed)
+    }
+}
+
+impl Push {
+    fn words(&self) -> Result<&[Word], StepError> {
+        match (&self.value, &self.values) {
+            (Some(value), None) => Ok(std::slice::from_ref(value)),
+            (None, Some(values)) if !values.is_empty() => Ok(values),
+            _ => Err(StepError::new(
+                ErrorClass::Invalid,
+                format!(
+                    "`push` to `{}`: expected either `value` or `values` with at least one element",
+                    self.key
+                ),
+            )),
+        }
+    }
+
+    fn elements(&self, before: Option<&Before>) -> Result<Vec<Element<'_>>, StepError> {
+        let mut elements: Vec<Element<'_>> = Vec::new();
+        for word in self.words()? {
+            match elements.iter_mut().find(|element| element.word == word) {
+                Some(element) => element.pushed += 1,
+                None => elements.push(Element { word, pushed: 1, before: 0 }),
+            }
+        }
+        if let Some(before) = before {
+            for (element, equal) in elements.iter_mut().zip(&before.equal) {
+                element.before = *equal;
+            }
+        }
+        Ok(elements)
+    }
+
+    fn command(&self) -> &'static str {
+        match self.side {
+            Side::Left => "LPUSH",
+            Side::Right => "RPUSH",
+        }
+    }
+
+    /// For `LREM`: from the side of the push, where the newest are.
+    fn signed(&self, count: u64) -> i64 {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        match self.side {
+            Side::Left => count,
+            Side::Right => -count,
+        }
+    }
+
+    pub(super) async fn intend(&self, link: &mut Link<'_>) -> Result<Before, StepError> {
+        let elements = self.elements(None)?;
+        let key = link.cx.reveal(&self.key)?;
+        link.require_type(key.expose().as_bytes(), &self.key, "list").await?;
+        let pushes = self.pushes(link).await;
+        let equal = counts(link, key.expose(), &elements).await?;
+        let length = length(link, key.expose()).await?;
+        Ok(Before { equal, length, pushes })
+    }
+
+    pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
+        let mut command = redis::cmd(self.command());
+        command.arg(link.cx.reveal(&self.key)?.expose());
+        for word in self.words()? {
+            command.arg(link.cx.reveal(&word.0)?.expose());
+        }
+        let reply = link.change(&command).await?;
+        let length = value::number(&reply).and_then(|length| u64::try_from(length).ok());
+        Ok(Output { length, earlier: Some(before.length > 0), ..Output::default() })
+    }
+
+    pub(super) async fn settle(
+        &self,
+        link: &mut Link<'_>,
+        before: &Before,
+    ) -> Result<Settled<Output>, StepError> {
+        let elements = self.elements(Some(before))?;
+        let key = link.cx.reveal(&self.key)?;
+        if link.type_of(key.expose().as_bytes()).await? == "list" {
+            let now = counts(link, key.expose(), &elements).await?;
+            if elements.iter().zip(&now).all(|(element, now)| element.ours(*now) == element.pushed) {
+                let length = length(link, key.expose()).await?;
+                return Ok(Settled::Happened(Output {
+                    length: Some(length),
+                    earlier: Some(before.length > 0),
+                    ..Output::default()
+                }));
+            }
+        }
+        if before.pushes.is_some() && self.pushes(link).await == before.pushes {
+            return Ok(Settled::NotHappened);
+        }
+        // To push again what a consumer has taken would do its work twice.
+        Ok(Settled::Unclear(format!(
+            "not all that was to be pushed is in the list `{}`: a consumer took it, or it was never pushed",
+            self.key
+        )))
+    }
+
+    pub(super) async fn undo(
+        &self,
+        link: &mut Link<'_>,
+        before: &Before,
+        ran: bool,
+    ) -> Result<Undone, StepError> {
+        let elements = self.elements(Some(before))?;
+        let key = link.cx.reveal(&self.key)?;
+        if link.type_of(key.expose().as_bytes()).await? != "list" {
+            // A list that is empty, or gone for another value, holds none of ours.
+            return Ok(Undone::NothingToDo);
+        }
+        let mut values = Vec::new();
+        for element in &elements {
+            values.push(link.cx.reveal(&element.word.0)?);
+        }
+        let mut tries = Tries::default();
+        let (removed, unsure) = loop {
+            link.watch(&mut tries, key.expose().as_bytes()).await?;
+            let now = counts(link, key.expose(), &elements).await?;
+            let length = length(link, key.expose()).await?;
+            let mut changes = Pipeline::new();
+            changes.atomic();
+            let (mut removed, mut unsure) = (0, Vec::new());
+            for (at, (element, now)) in elements.iter().zip(now).enumerate() {
+                let ours = element.ours(now);
+                removed += ours;
+                if ours > 0 {
+                    changes.cmd("LREM").arg(key.expose()).arg(self.signed(ours)).arg(values[at].expose());
+                }
+                // Equal elements were there before, some were taken, and nobody can tell whose remain.
+                let untouched = !ran && now == element.before && length == before.length;
+                if element.before > 0 && now > 0 && ours < element.pushed && !untouched {
+                    unsure.push((at, now.min(element.pushed - ours)));
+                }
+            }
+            if removed == 0 {
+                link.unwatch().await?;
+                break (removed, unsure);
+            }
+            if link.commit(&changes).await?.is_some() {
+                break (removed, unsure);
+            }
+        };
+        if !unsure.is_empty() {
+            let lines: Vec<String> = unsure
+                .iter()
+                .map(|(at, count)| self.remove(&link.place, elements[*at].word, *count))
+                .collect();
+            return Ok(Undone::Left(link.leftover(
+                format!("perhaps elements of list `{}`", self.key),
+                "equal elements were there before, some are taken, and the rest may be those of before",
+                lines.join(" && "),
+            )));
+        }
+        Ok(if removed > 0 { Undone::Removed } else { Undone::NothingToDo })
+    }
+
+    pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {
+        let elements = self.elements(Some(before))?;
+        let key = link.cx.reveal(&self.key)?;
+        if link.type_of(key.expose().as_bytes()).await? != "list" {
+            return Ok(Presence::Gone);
+        }
+        let now = counts(link, key.expose(), &elements).await?;
+        let lines: Vec<String> = elements
+            .iter()
+            .zip(now)
+            .filter(|(element, now)| element.ours(*now) > 0)
+            .map(|(element, now)| self.remove(&link.place, element.word, element.ours(now)))
+            .collect();
+        if lines.is_empty() {
+            return Ok(Presence::Gone);
+        }
+        let what = format!("pushed elements of list `{}`", self.key);
+        Ok(Presence::Present(link.leftover(what, "they are still there", lines.join(" && "))))
+    }
+
+    /// The commands that remove the elements.
+    pub(super) fn by_hand(&self, place: &Place) -> Option<String> {
+        let elements = self.elements(None).ok()?;
+        let lines: Vec<String> =
+            elements.iter().map(|element| self.remove(place, element.word, element.pushed)).collect();
+        Some(lines.join(" && "))
+    }
+
+    fn remove(&self, place: &Place, word: &Word, count: u64) -> String {
+        let count = self.signed(count).to_string();
+        place.type_bytes(&[b"LREM", self.key.as_bytes(), count.as_bytes(), word.0.as_bytes()])
+    }
+
+    async fn pushes(&self, link: &mut Link<'_>) -> Option<(String, u64)> {
+        let server = info::section(link, "server").await.ok()?;
+        let stats = info::section(link, "commandstats").await.ok()?;
+        let name = format!("cmdstat_{}", self.command().to_ascii_lowercase());
+        let calls = match stats.get(&name) {
+            Some(line) => line.strip_prefix("calls=")?.split(',').next()?.parse().ok()?,
+            None => 0,
+        };
+        Some((server.get("run_id")?.clone(), calls))
+    }
+}
+
+/// How often each element is in the list.
+async fn counts(link: &mut Link<'_>, key: &str, elements: &[Element<'_>]) -> Result<Vec<u64>, StepError> {
+    let mut counts = Vec::new();
+    for element in elements {
+        let mut command = redis::cmd("LPOS");
+        command.arg(key).arg(link.cx.reveal(&element.word.0)?.expose()).arg("COUNT").arg(0);
+        let found = value::list(link.ask(&command).await?);
+        counts.push(u64::try_from(found.len()).unwrap_or(u64::MAX));
+    }
+    Ok(counts)
+}
+
+async fn length(link: &mut Link<'_>, key: &str) -> Result<u64, StepError> {
+    let reply = link.ask(redis::cmd("LLEN").arg(key)).await?;
+    Ok(value::number(&reply).and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
+}

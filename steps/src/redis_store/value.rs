@@ -1,0 +1,216 @@
+//! Replies as JSON, and bytes as the journal keeps them.
+
+use engine::{ErrorClass, StepError, step::Context};
+use redis::Value as Reply;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+/// Bytes as hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        let _cannot_fail = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Bytes as JSON: text where they are UTF-8, else `{"$blob": "hex"}`.
+pub(super) fn stored(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Value::from(text),
+        Err(_) => json!({ "$blob": hex(bytes) }),
+    }
+}
+
+/// Back from [`stored`]. The journal may have put the mark of a secret into a text; here it becomes the secret again.
+pub(super) fn restored(cx: &Context, value: &Value) -> Result<Vec<u8>, StepError> {
+    match value {
+        Value::String(text) => Ok(cx.reveal(text)?.expose().as_bytes().to_vec()),
+        other => from_blob(other)
+            .ok_or_else(|| StepError::new(ErrorClass::Corrupt, "the intent holds no bytes where it should")),
+    }
+}
+
+/// Back from [`stored`], for a command that people read: secrets stay marked.
+pub(super) fn shown(value: &Value) -> Vec<u8> {
+    match value {
+        Value::String(text) => text.as_bytes().to_vec(),
+        other => from_blob(other).unwrap_or_default(),
+    }
+}
+
+fn from_blob(value: &Value) -> Option<Vec<u8>> {
+    let hex = value.get("$blob")?.as_str()?;
+    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    pairs.map(|pair| u8::from_str_radix(pair.filter(|pair| pair.len() == 2)?, 16).ok()).collect()
+}
+
+/// A reply as JSON. `argv` says what the reply is to: entries of streams have a shape of their own, and in RESP2 maps
+/// come as lists.
+pub(super) fn to_json(argv: &[&str], reply: Reply) -> Value {
+    let name = argv.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+    match (name.as_str(), reply) {
+        ("XRANGE" | "XREVRANGE" | "XCLAIM", reply) => entries(reply),
+        ("XREAD" | "XREADGROUP", Reply::Map(streams)) => {
+            Value::Object(streams.into_iter().map(|(key, found)| (key_of(key), entries(found))).collect())
+        }
+        ("XREAD" | "XREADGROUP", Reply::Array(streams)) => Value::Object(
+            streams
+                .into_iter()
+                .filter_map(|stream| match stream {
+                    Reply::Array(pair) => {
+                        let [key, found] = <[Reply; 2]>::try_from(pair).ok()?;
+                        Some((key_of(key), entries(found)))
+                    }
+                    _ => None,
+                })
+                .collect(),
+        ),
+        ("HGETALL" | "CONFIG", Reply::Array(flat)) if flat.len().is_multiple_of(2) => {
+            Value::Object(pairs(flat))
+        }
+        (_, reply) => plain(reply),
+    }
+}
+
+/// `[[id, [field, value, …]], …]` as `[{id, fields}, …]`.
+fn entries(reply: Reply) -> Value {
+    let Reply::Array(list) = reply else { return plain(reply) };
+    list.into_iter()
+        .map(|entry| match entry {
+            Reply::Array(pair) if pair.len() == 2 => {
+                let mut pair = pair.into_iter();
+                let (id, fields) = (pair.next().unwrap_or_default(), pair.next().unwrap_or_default());
+                let fields = match fields {
+                    Reply::Array(flat) => Value::Object(pairs(flat)),
+                    other => plain(other),
+                };
+                json!({ "id": plain(id), "fields": fields })
+            }
+            other => plain(other),
+        })
+        .collect()
+}
+
+fn pairs(flat: Vec<Reply>) -> Map<String, Value> {
+    let mut flat = flat.into_iter();
+    let mut map = Map::new();
+    while let (Some(key), Some(value)) = (flat.next(), flat.next()) {
+        map.insert(key_of(key), plain(value));
+    }
+    map
+}
+
+/// The key of a map. One that is no text shows as its hex digits.
+fn key_of(reply: Reply) -> String {
+    match plain(reply) {
+        Value::String(text) => text,
+        Value::Object(blob) => blob.get("$blob").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn plain(reply: Reply) -> Value {
+    match reply {
+        Reply::Int(number) => Value::from(number),
+        Reply::BulkString(bytes) => stored(&bytes),
+        Reply::Array(list) | Reply::Set(list) => list.into_iter().map(plain).collect(),
+        Reply::SimpleString(text) | Reply::VerbatimString { text, .. } => Value::from(text),
+        Reply::Okay => Value::from("OK"),
+        Reply::Map(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key_of(key), plain(value))).collect())
+        }
+        Reply::Attribute { data, .. } => plain(*data),
+        // Infinities are no numbers of JSON.
+        Reply::Double(number) => {
+            serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number)
+        }
+        Reply::Boolean(truth) => Value::from(truth),
+        Reply::BigNumber(digits) => stored(&digits),
+        _ => Value::Null,
+    }
+}
+
+/// A field of a map, which RESP2 sends as a list.
+pub(super) fn field(reply: &Reply, name: &str) -> Option<Reply> {
+    let is = |key: &Reply| text(key).is_some_and(|key| key == name);
+    match reply {
+        Reply::Map(map) => map.iter().find(|(key, _)| is(key)).map(|(_, value)| value.clone()),
+        Reply::Array(flat) => flat.chunks(2).find(|pair| is(&pair[0])).and_then(|pair| pair.get(1).cloned()),
+        _ => None,
+    }
+}
+
+/// A reply that is text.
+pub(super) fn text(reply: &Reply) -> Option<&str> {
+    match reply {
+        Reply::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Reply::SimpleString(text) | Reply::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// A reply that is a number, or text that is one.
+pub(super) fn number(reply: &Reply) -> Option<i64> {
+    match reply {
+        Reply::Int(number) => Some(*number),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+/// A reply that is a list, or nothing.
+pub(super) fn list(reply: Reply) -> Vec<Reply> {
+    match reply {
+        Reply::Array(list) | Reply::Set(list) => list,
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reply, from_blob, number, stored, to_json};
+    use serde_json::json;
+
+    fn bulk(text: &str) -> Reply {
+        Reply::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn replies_are_typed() {
+        let reply = Reply::Array(vec![
+            Reply::Nil,
+            Reply::Int(-7),
+            bulk("文本"),
+            Reply::BulkString(vec![0xff, 0]),
+            Reply::Okay,
+            Reply::Double(1.5),
+            Reply::Double(f64::INFINITY),
+            Reply::Boolean(true),
+        ]);
+        let wanted = json!([null, -7, "文本", { "$blob": "ff00" }, "OK", 1.5, "inf", true]);
+        assert_eq!(to_json(&["MGET"], reply), wanted);
+    }
+
+    #[test]
+    fn both_protocols_give_the_same_maps_and_entries() {
+        let flat = Reply::Array(vec![bulk("a"), Reply::Int(1)]);
+        let map = Reply::Map(vec![(bulk("a"), Reply::Int(1))]);
+        assert_eq!(to_json(&["hgetall", "k"], flat.clone()), to_json(&["HGETALL", "k"], map));
+        assert_eq!(to_json(&["LRANGE"], flat.clone()), json!(["a", 1]));
+        let entries = || Reply::Array(vec![Reply::Array(vec![bulk("1-0"), flat.clone()])]);
+        let wanted = json!([{ "id": "1-0", "fields": { "a": 1 } }]);
+        assert_eq!(to_json(&["XRANGE"], entries()), wanted);
+        let resp2 = Reply::Array(vec![Reply::Array(vec![bulk("s"), entries()])]);
+        let resp3 = Reply::Map(vec![(bulk("s"), entries())]);
+        assert_eq!(to_json(&["XREAD"], resp2), json!({ "s": wanted }));
+        assert_eq!(to_json(&["XREAD"], resp3), json!({ "s": wanted }));
+    }
+
+    #[test]
+    fn bytes_survive_the_journal() {
+        for bytes in [&b"\xff\x00\n"[..], b"\xc3"] {
+            assert_eq!(from_blob(&stored(bytes)).as_deref(), Some(bytes));
+        }
+        assert_eq!(from_blob(&json!({ "$blob": "f" })), None);
+        assert_eq!(number(&bulk("12")), Some(12));
+    }
+}
