@@ -1,7 +1,7 @@
 //! Errors of the connection and of the server, by class, with a next step.
 
 use super::address::Place;
-use engine::{ErrorClass, StepError};
+use engine::{ErrorClass, StepError, quantity::Millis};
 use redis::{ErrorKind, RedisError};
 use std::io;
 
@@ -48,8 +48,7 @@ fn dial(error: &io::Error, place: &Place) -> StepError {
 
 fn tls(error: &io::Error, place: &Place) -> StepError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let peer = place.tls.as_deref().unwrap_or("HOST:PORT");
-    let look = format!("openssl s_client -connect {} -showcerts </dev/null", super::address::shell(peer));
+    let look = look_at_certificate(place);
     if let Some(rustls::Error::InvalidCertificate(why)) = inner {
         let message = format!("the certificate of `{}` is not trusted: {why}", place.label);
         return StepError::new(ErrorClass::Denied, message).hint(format!(
@@ -58,6 +57,22 @@ fn tls(error: &io::Error, place: &Place) -> StepError {
     }
     let message = format!("no TLS connection to `{}`: {error}", place.label);
     StepError::new(ErrorClass::Unreachable, message).hint(format!("does it speak TLS? {look}"))
+}
+
+fn look_at_certificate(place: &Place) -> String {
+    let peer = place.tls.as_deref().unwrap_or("HOST:PORT");
+    format!("openssl s_client -connect {} -showcerts </dev/null", super::address::shell(peer))
+}
+
+/// No answer within the limit for the connection.
+pub(super) fn silent(place: &Place, limit: Millis) -> StepError {
+    let message = format!("`{}` did not answer within {limit}", place.label);
+    let hint = match place.tls {
+        // A server that expects no TLS waits for the end of what it takes for a command.
+        Some(_) => format!("does it speak TLS? {}", look_at_certificate(place)),
+        None => place.type_in(&["ping"]),
+    };
+    StepError::new(ErrorClass::Unreachable, message).hint(hint)
 }
 
 /// What the server or the library said. Text of the server is passed on only where it cannot quote an argument.

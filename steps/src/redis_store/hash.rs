@@ -65,8 +65,11 @@ impl Hash {
         let key = link.cx.reveal(&self.key)?;
         link.require_type(key.expose().as_bytes(), &self.key, "hash").await?;
         let now = self.look(link, key.expose()).await?;
-        super::kept(&self.key, link, now.iter().flatten().map(Vec::len).sum())?;
-        Ok(Before { values: now.iter().map(|value| value.as_deref().map(value::stored)).collect() })
+        super::fits(&self.key, link, now.iter().flatten().map(Vec::len).sum())?;
+        let keep = |value: &Option<Vec<u8>>| {
+            value.as_deref().map(|value| value::kept(link.cx, &self.key, value)).transpose()
+        };
+        Ok(Before { values: now.iter().map(keep).collect::<Result<_, _>>()? })
     }
 
     pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {

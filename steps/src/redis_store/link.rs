@@ -85,10 +85,7 @@ impl<'a> Link<'a> {
                 Ok(Self { cx, place, connection, driver, answer: ANSWER.max(limit) })
             }
             Ok(Err(trouble)) => Err(trouble.explain(&place)),
-            Err(_) => {
-                let message = format!("`{}` did not answer within {}", place.label, params.connect_timeout);
-                Err(StepError::new(ErrorClass::Unreachable, message).hint(place.type_in(&["ping"])))
-            }
+            Err(_) => Err(errors::silent(&place, params.connect_timeout)),
         }
     }
 

@@ -176,8 +176,8 @@ impl Step for Redis {
                       not there before, is empty and has no groups. `set` and `hash` look and change in one transaction \
                       (`WATCH`), so nothing is overwritten that the undo does not know of. What another has changed \
                       since is left as it is and named, with a command that puts back what was there. Where equal \
-                      elements were in a list before and some were taken, nobody can tell whose remain: they are left \
-                      and named too. Texts of more than 60 kB are not overwritten, for they could not be put back by \
+                      elements were in a list before and more were taken than pushed, nobody can tell whose remain: they \
+                      are left and named too. Texts of more than 60 kB are not overwritten, for they could not be put back by \
                       hand.\n\nAfter a crash `push` counts as not happened only if the server has pushed nothing since; \
                       otherwise what is no longer in the list may have been taken, and only a person can tell.\n\n\
                       `check` takes one or a list of `reachable`, `writable` (a master with memory left that can save \
@@ -413,7 +413,7 @@ impl Step for Redis {
 
 /// # Errors
 /// What is at the key is too large to be kept for the undo.
-fn kept(key: &str, link: &Link<'_>, bytes: usize) -> Result<(), StepError> {
+fn fits(key: &str, link: &Link<'_>, bytes: usize) -> Result<(), StepError> {
     if bytes <= KEPT {
         return Ok(());
     }
@@ -433,3 +433,6 @@ fn changed_meanwhile(key: &str, link: &Link<'_>) -> StepError {
     );
     StepError::new(ErrorClass::Busy, message).hint("run it again; `retry: { on: [busy] }` does so by itself")
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,7 +159,7 @@ impl Push {
                 }));
             }
         }
-        if before.pushes.is_some() && self.pushes(link).await == before.pushes {
+        if self.never_pushed(link, before).await {
             return Ok(Settled::NotHappened);
         }
         // To push again what a consumer has taken would do its work twice.
@@ -177,6 +177,9 @@ impl Push {
     ) -> Result<Undone, StepError> {
         let elements = self.elements(Some(before))?;
         let key = link.cx.reveal(&self.key)?;
+        if !ran && self.never_pushed(link, before).await {
+            return Ok(Undone::NothingToDo);
+        }
         if link.type_of(key.expose().as_bytes()).await? != "list" {
             // A list that is empty, or gone for another value, holds none of ours.
             return Ok(Undone::NothingToDo);
@@ -189,7 +192,6 @@ impl Push {
         let (removed, unsure) = loop {
             link.watch(&mut tries, key.expose().as_bytes()).await?;
             let now = counts(link, key.expose(), &elements).await?;
-            let length = length(link, key.expose()).await?;
             let mut changes = Pipeline::new();
             changes.atomic();
             let (mut removed, mut unsure) = (0, Vec::new());
@@ -199,10 +201,9 @@ impl Push {
                 if ours > 0 {
                     changes.cmd("LREM").arg(key.expose()).arg(self.signed(ours)).arg(values[at].expose());
                 }
-                // Equal elements were there before, some were taken, and nobody can tell whose remain.
-                let untouched = !ran && now == element.before && length == before.length;
-                if element.before > 0 && now > 0 && ours < element.pushed && !untouched {
-                    unsure.push((at, now.min(element.pushed - ours)));
+                // Of equal elements that were there before more were taken than pushed: nobody can tell whose remain.
+                if now > 0 && now < element.before {
+                    unsure.push((at, now.min(element.pushed)));
                 }
             }
             if removed == 0 {
@@ -220,7 +221,7 @@ impl Push {
                 .collect();
             return Ok(Undone::Left(link.leftover(
                 format!("perhaps elements of list `{}`", self.key),
-                "equal elements were there before, some are taken, and the rest may be those of before",
+                "equal elements were there before, more are taken than were pushed, and the rest may be either",
                 lines.join(" && "),
             )));
         }
@@ -258,6 +259,11 @@ impl Push {
     fn remove(&self, place: &Place, word: &Word, count: u64) -> String {
         let count = self.signed(count).to_string();
         place.type_bytes(&[b"LREM", self.key.as_bytes(), count.as_bytes(), word.0.as_bytes()])
+    }
+
+    /// Whether it is certain that the server has pushed nothing since.
+    async fn never_pushed(&self, link: &mut Link<'_>, before: &Before) -> bool {
+        before.pushes.is_some() && self.pushes(link).await == before.pushes
     }
 
     async fn pushes(&self, link: &mut Link<'_>) -> Option<(String, u64)> {

@@ -70,9 +70,13 @@ impl Set {
         let key = link.cx.reveal(&self.key)?;
         link.require_type(key.expose().as_bytes(), &self.key, "string").await?;
         let now = look(link, key.expose()).await?;
-        let value =
-            now.value.as_deref().map(|bytes| super::kept(&self.key, link, bytes.len()).map(|()| bytes));
-        let value = value.transpose()?.map(value::stored);
+        let value = match &now.value {
+            Some(bytes) => {
+                super::fits(&self.key, link, bytes.len())?;
+                Some(value::kept(link.cx, &self.key, bytes)?)
+            }
+            None => None,
+        };
         Ok(Before { value, expires_at: now.expires_at, seen_at: now.at })
     }
 

@@ -21,7 +21,35 @@ pub(super) fn stored(bytes: &[u8]) -> Value {
     }
 }
 
-/// Back from [`stored`]. The journal may have put the mark of a secret into a text; here it becomes the secret again.
+/// As [`stored`], for an intent: secrets of the run are only named in it.
+///
+/// # Errors
+/// A secret stands there in a form that its name would not bring back.
+pub(super) fn kept(cx: &Context, key: &str, bytes: &[u8]) -> Result<Value, StepError> {
+    let secrets = &cx.services.secrets;
+    match std::str::from_utf8(bytes) {
+        Ok(text) => {
+            let masked = secrets.mask(text);
+            if cx.reveal(&masked)?.expose() == text {
+                return Ok(Value::from(masked.into_owned()));
+            }
+        }
+        Err(_) => {
+            let mut masked = bytes.to_vec();
+            secrets.mask_bytes(&mut masked);
+            if masked == bytes {
+                return Ok(stored(bytes));
+            }
+        }
+    }
+    let message = format!(
+        "`{key}` holds a secret of this run in another form, which must not be written down for the undo"
+    );
+    Err(StepError::new(ErrorClass::Invalid, message)
+        .hint("use another key, or `command` with a written `undo`"))
+}
+
+/// Back from [`kept`].
 pub(super) fn restored(cx: &Context, value: &Value) -> Result<Vec<u8>, StepError> {
     match value {
         Value::String(text) => Ok(cx.reveal(text)?.expose().as_bytes().to_vec()),
@@ -30,7 +58,7 @@ pub(super) fn restored(cx: &Context, value: &Value) -> Result<Vec<u8>, StepError
     }
 }
 
-/// Back from [`stored`], for a command that people read: secrets stay marked.
+/// Back from [`kept`], for a command that people read: secrets stay marked.
 pub(super) fn shown(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => text.as_bytes().to_vec(),
@@ -65,9 +93,18 @@ pub(super) fn to_json(argv: &[&str], reply: Reply) -> Value {
                 })
                 .collect(),
         ),
-        ("HGETALL" | "CONFIG", Reply::Array(flat)) if flat.len().is_multiple_of(2) => {
-            Value::Object(pairs(flat))
-        }
+        ("HGETALL" | "CONFIG", Reply::Array(flat)) => pairs_or_list(flat),
+        // Of a stream it is a map, of groups and consumers a list of maps.
+        ("XINFO", Reply::Array(list)) => match list.first() {
+            Some(Reply::Array(_)) => list
+                .into_iter()
+                .map(|one| match one {
+                    Reply::Array(flat) => pairs_or_list(flat),
+                    other => plain(other),
+                })
+                .collect(),
+            _ => pairs_or_list(list),
+        },
         (_, reply) => plain(reply),
     }
 }
@@ -98,6 +135,14 @@ fn pairs(flat: Vec<Reply>) -> Map<String, Value> {
         map.insert(key_of(key), plain(value));
     }
     map
+}
+
+/// A map that RESP2 sends as a list.
+fn pairs_or_list(flat: Vec<Reply>) -> Value {
+    match flat.len().is_multiple_of(2) && !flat.is_empty() {
+        true => Value::Object(pairs(flat)),
+        false => plain(Reply::Array(flat)),
+    }
 }
 
 /// The key of a map. One that is no text shows as its hex digits.

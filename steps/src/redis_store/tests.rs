@@ -1,0 +1,212 @@
+//! What needs a server and a moment between intent, effect and undo.
+
+use crate::testing::{Bench, Started, check, until};
+use engine::{
+    ErrorClass,
+    secret::{Secrets, mark},
+    step::{Presence, Settled, Undone},
+};
+use serde_json::{Value, json};
+use std::{
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+/// A server on a socket of its own; it ends with this value.
+struct Server {
+    child: Child,
+    bench: Bench,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        let bench = Bench::new();
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--unixsocket", &bench.at("socket"), "--dir"])
+            .arg(bench.dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let server = Self { child, bench };
+        let ping = || json!({ "url": server.url(), "check": "reachable" });
+        until("the server answers", async || server.bench.run("redis", ping()).await.is_ok()).await;
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("unix://{}", self.bench.at("socket"))
+    }
+
+    fn params(&self, action: &str, what: Value) -> Value {
+        json!({ "url": self.url(), action: what })
+    }
+
+    /// What another client says and gets to hear.
+    async fn other(&self, argv: &[&str]) -> Value {
+        let out = self.bench.run("redis", self.params("command", json!(argv))).await.expect("an answer");
+        out["value"].clone()
+    }
+
+    /// The effect after its intent, as a run goes on.
+    async fn go_on(&self, started: &mut Started, params: &Value) {
+        let registry = crate::builtin();
+        let step = registry.get("redis").expect("the step type");
+        started.result = step.run(&self.bench.cx, params, &started.intent).await;
+    }
+}
+
+#[tokio::test]
+async fn what_changed_since_the_intent_is_not_overwritten() {
+    let server = Server::start().await;
+    for (action, what, change, look) in [
+        (
+            "set",
+            json!({ "key": "k", "value": "ours" }),
+            ["SET", "k", "theirs"].as_slice(),
+            ["GET", "k"].as_slice(),
+        ),
+        (
+            "hash",
+            json!({ "key": "h", "fields": { "f": "ours" } }),
+            &["HSET", "h", "f", "theirs"],
+            &["HGET", "h", "f"],
+        ),
+    ] {
+        let params = server.params(action, what);
+        let mut started = server.bench.intend("redis", params.clone()).await;
+        server.other(change).await;
+        server.go_on(&mut started, &params).await;
+        let error = started.result.as_ref().expect_err("refused");
+        assert_eq!(error.class, ErrorClass::Busy);
+        assert!(!error.outcome_unknown && error.message.contains("in the very moment before"), "{error}");
+        assert_eq!(server.other(look).await, "theirs");
+    }
+}
+
+#[tokio::test]
+async fn a_value_whose_time_is_over_gives_way_to_the_earlier_one() {
+    let server = Server::start().await;
+    server.other(&["SET", "k", "earlier"]).await;
+    let set = server.params("set", json!({ "key": "k", "value": "ours", "ttl": "1ms" }));
+    let it = server.bench.start("redis", set).await;
+    assert_eq!(it.result.as_ref().expect("set")["earlier"], true);
+    until("it has expired", async || server.other(&["GET", "k"]).await.is_null()).await;
+    assert!(matches!(server.bench.settle(&it).await, Ok(Settled::Happened(_))));
+    assert_eq!(server.bench.undo_blindly(&it).await, Ok(Undone::Removed));
+    assert_eq!(server.bench.undo(&it).await, Ok(Undone::NothingToDo));
+    assert_eq!(server.other(&["GET", "k"]).await, "earlier");
+}
+
+#[tokio::test]
+async fn what_never_happened_needs_no_undo_and_what_happened_is_seen() {
+    let server = Server::start().await;
+    server.other(&["RPUSH", "l", "a", "a"]).await;
+    for (action, what) in [
+        ("set", json!({ "key": "k", "value": 1 })),
+        ("hash", json!({ "key": "h", "fields": { "f": 1 } })),
+        ("push", json!({ "key": "l", "value": "a" })),
+        ("add", json!({ "key": "s", "fields": { "f": 1 } })),
+    ] {
+        let params = server.params(action, what);
+        let mut it = server.bench.intend("redis", params.clone()).await;
+        assert_eq!(server.bench.settle(&it).await, Ok(Settled::NotHappened), "{action}");
+        assert_eq!(server.bench.presence(&it).await, Ok(Presence::Gone), "{action}");
+        assert_eq!(server.bench.undo_blindly(&it).await, Ok(Undone::NothingToDo), "{action}");
+        server.go_on(&mut it, &params).await;
+        assert!(it.result.is_ok(), "{action}: {:?}", it.result);
+        assert!(matches!(server.bench.settle(&it).await, Ok(Settled::Happened(_))), "{action}");
+        assert!(matches!(server.bench.presence(&it).await, Ok(Presence::Present(_))), "{action}");
+        assert_eq!(server.bench.undo_blindly(&it).await, Ok(Undone::Removed), "{action}");
+        assert_eq!(server.bench.undo(&it).await, Ok(Undone::NothingToDo), "{action}");
+        assert_eq!(server.bench.presence(&it).await, Ok(Presence::Gone), "{action}");
+    }
+    assert_eq!(server.other(&["LRANGE", "l", "0", "-1"]).await, json!(["a", "a"]));
+    assert_eq!(server.other(&["DBSIZE"]).await, 1);
+}
+
+#[tokio::test]
+async fn equal_entries_of_others_are_not_taken_for_ours() {
+    let server = Server::start().await;
+    let params = server.params("add", json!({ "key": "s", "fields": { "f": "x" } }));
+    let it = server.bench.start("redis", params).await;
+    server.other(&["XADD", "s", "*", "f", "x"]).await;
+    assert!(matches!(server.bench.settle(&it).await, Ok(Settled::Unclear(_))));
+    assert!(matches!(server.bench.undo_blindly(&it).await, Ok(Undone::Left(_))));
+    assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed), "its id tells them apart");
+    assert_eq!(server.other(&["XLEN", "s"]).await, 1);
+}
+
+#[tokio::test]
+async fn a_secret_goes_to_the_server_and_nowhere_else() {
+    let mut server = Server::start().await;
+    let found = [("pw".to_owned(), Ok("canary-77".to_owned().into()))];
+    Arc::get_mut(&mut server.bench.cx.services).expect("not shared").secrets =
+        Secrets::of(found.into()).into();
+    for (action, what, look) in [
+        ("set", json!({ "key": "k", "value": mark("pw") }), ["STRLEN", "k"].as_slice()),
+        ("hash", json!({ "key": "h", "fields": { "f": mark("pw") } }), &["HSTRLEN", "h", "f"]),
+        (
+            "push",
+            json!({ "key": "l", "value": mark("pw") }),
+            &["EVAL", "return #redis.call('LINDEX','l',0)", "0"],
+        ),
+    ] {
+        let it = server.bench.start("redis", server.params(action, what)).await;
+        assert_eq!(server.other(look).await, "canary-77".len(), "the secret itself is there");
+        let told = format!("{:?} {:?} {:?}", it.intent, it.result, server.bench.presence(&it).await);
+        assert!(!told.contains("canary"), "{told}");
+        assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed), "{action}");
+    }
+    // One that was there before is only marked in the intent, and comes back as it was.
+    server.other(&["SET", "k", &mark("pw")]).await;
+    let it = server.bench.start("redis", server.params("set", json!({ "key": "k", "value": "ours" }))).await;
+    assert!(!it.intent.to_string().contains("canary"), "{}", it.intent);
+    assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!(server.other(&["STRLEN", "k"]).await, "canary-77".len());
+    server.other(&["SET", "k", "63616e6172792d3737"]).await;
+    let set = server.params("set", json!({ "key": "k", "value": 1 }));
+    let error = server.bench.run("redis", set).await.expect_err("from hex it would not come back");
+    assert!(error.message.contains("in another form"), "{error}");
+    let wrong = server.params("command", json!(["SETRANGE", "k", mark("pw"), "x"]));
+    let error = server.bench.run("redis", wrong).await.expect_err("no offset");
+    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_stops_gives_the_connection_up() {
+    let bench = Bench::new();
+    // Nobody accepts: the kernel does, and no greeting is answered.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("redis://{}", silent.local_addr().expect("bound"));
+    let params = json!({ "url": url, "check": "reachable", "connect_timeout": "10m" });
+    let stop = async {
+        tokio::task::yield_now().await;
+        bench.cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(bench.run("redis", params), stop);
+    assert_eq!(result.expect_err("stopped").class, ErrorClass::Cancelled);
+}
+
+#[test]
+fn parameters_that_do_not_go_together_are_told_while_reading() {
+    let url = "redis://h";
+    for (params, wrong) in [
+        (json!({ "url": url }), "expected exactly one of"),
+        (json!({ "url": url, "check": "reachable", "set": {} }), "`check` cannot go with `set`"),
+        (json!({ "url": url, "check": "reachable", "reads": true }), "`reads` goes with `command`"),
+        (json!({ "url": url, "check": "reachable", "ca": "x" }), "`ca` goes with a `rediss://` address"),
+        (json!({ "url": url, "command": ["MULTI"] }), "`MULTI` cannot be a step"),
+        (json!({ "url": url, "push": { "key": "k" } }), "either `value` or `values`"),
+    ] {
+        let found = check("redis", &params).join("\n");
+        assert!(found.contains(wrong), "{params}: {found}");
+    }
+}
