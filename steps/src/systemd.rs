@@ -149,6 +149,16 @@ impl Step for Systemd {
         problems
     }
 
+    fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, serde_json::Value)> {
+        if !view.is_known("unit") || (view.has("scope") && !view.is_known("scope")) {
+            return Vec::new();
+        }
+        let unit = view.show("unit");
+        let scope = if view.has("scope") { view.show("scope") } else { "system".into() };
+        let params = serde_json::json!({ "unit": unit, "scope": scope, "since": "run", "max": 20 });
+        vec![(format!("journal_of_{unit}"), "journal", params)]
+    }
+
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
         let unit = find(cx, params).await?;
         Ok(match installed(params, &unit) {

@@ -74,15 +74,22 @@ impl Stage {
         words
     }
 
+    /// The last run's report.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn report(&self) -> Value {
+        serde_json::from_slice(&self.lab.edge().read("/dev/shm/report.json")).expect("JSON")
+    }
+
     /// A step of the last run's report.
     ///
     /// # Panics
     /// If there is none of that id.
     #[must_use]
     pub fn step(&self, id: &str) -> Value {
-        let text = self.lab.edge().read("/dev/shm/report.json");
-        let report: Value = serde_json::from_slice(&text).expect("JSON");
-        let phases = report["phases"].as_array().expect("phases").clone();
+        let phases = self.report()["phases"].as_array().expect("phases").clone();
         let steps = phases.iter().flat_map(|phase| phase["steps"].as_array().expect("steps").clone());
         steps.into_iter().find(|step| step["id"] == id).unwrap_or_else(|| panic!("no step `{id}`"))
     }

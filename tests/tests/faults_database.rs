@@ -59,6 +59,10 @@ fn a_lock_that_goes_away_is_waited_for_and_the_wait_is_counted() {
             db["waits"].as_u64() >= Some(1) && db["longest_wait_ms"].as_u64() > Some(0),
             "{held_ms}: {db}"
         );
+        let report = stage.report();
+        assert!(report["database"]["waits"].as_u64() >= Some(1), "{held_ms}: {}", report["database"]);
+        assert!(report["database"]["operations"].as_u64() >= Some(2), "{held_ms}: {}", report["database"]);
+        assert!(output.stdout.contains("for locks, the longest"), "{output}");
         assert!(!output.stdout.contains("locked"), "{output}");
     }
     stage.lab.restart_daemon();

@@ -143,6 +143,10 @@ fn a_unit_that_cannot_be_started_says_why_and_one_may_not_be_started_by_everyone
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("could not be brought to start: it is failed (failed), exit status 7"), "{text}");
     assert!(text.contains("the job ended as `failed`"), "{text}");
+    assert!(
+        text.contains("journal_of_never") && text.contains("没有"),
+        "what the unit said is in the report: {text}"
+    );
     assert_eq!(
         edge.sh("systemctl is-failed never").stdout.trim(),
         "inactive",

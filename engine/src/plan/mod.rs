@@ -2,11 +2,13 @@
 
 mod bind;
 mod build;
+mod diagnostics;
 mod difference;
 #[cfg(feature = "local")]
 mod probe;
 mod render;
 pub mod text;
+mod values;
 
 pub use bind::{bind_params, convert};
 pub use build::{Inputs, build};

@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 
 /// How much evidence is shown behind one error unless all is asked for.
 const DETAILS: usize = 12;
+/// How many entries of a log are shown of a diagnostic.
+const ENTRIES: usize = 6;
 
 /// How the block is written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,6 +159,13 @@ fn diagnostics(lines: &mut Vec<String>, summary: &Summary, options: &Options<'_>
         let found = if step.summary.is_empty() { &step.title } else { &step.summary };
         let id = options.style.paint(Tone::Strong, &escape(&step.id));
         lines.push(format!("  {id}: {}", escape(found)));
+        if options.evidence == Evidence::Some {
+            let entries =
+                step.out.as_ref().and_then(|out| out.get("entries")?.as_array()).into_iter().flatten();
+            let said: Vec<&str> = entries.filter_map(|entry| entry.get("message")?.as_str()).collect();
+            let last = &said[said.len().saturating_sub(ENTRIES)..];
+            lines.extend(last.iter().flat_map(|line| escape_lines(line)).map(|line| format!("    {line}")));
+        }
         if let (Evidence::All, Some(out)) = (options.evidence, &step.out) {
             let text = serde_json::to_string_pretty(out).unwrap_or_default();
             lines.extend(escape_lines(&text).into_iter().map(|line| format!("    {line}")));
@@ -231,6 +240,14 @@ fn foot(summary: &Summary, options: &Options<'_>) -> Option<String> {
         });
     } else if summary.ending == Some(Ending::Refused) {
         parts.push("nothing was changed".into());
+    }
+    if let Some(database) = summary.database.filter(|database| database.waits > 0) {
+        parts.push(format!(
+            "database asked {} times, {} for locks, the longest {}",
+            database.operations,
+            count(usize::try_from(database.waits).unwrap_or(usize::MAX), "wait"),
+            Millis(database.longest_wait_ms)
+        ));
     }
     parts.extend(options.reports.iter().map(|report| format!("report {}", escape(report))));
     (!parts.is_empty()).then(|| parts.join(" · "))

@@ -52,6 +52,7 @@ impl Summary {
             counts: Counts::default(),
             undone: Tally::default(),
             cleanup: Tally::default(),
+            database: None,
             leftovers: None,
             phases,
             plan: Arc::new(plan.clone()),
@@ -171,6 +172,16 @@ impl Summary {
             && !planned.continue_on_error;
         if stops && self.signal.is_none() {
             self.stopped_by.get_or_insert(id.0);
+        }
+        if let Some(effort) = out.and_then(|out| out.get("db")) {
+            let number = |key: &str| effort.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+            let database = self.database.get_or_insert_default();
+            database.operations += number("operations");
+            database.waits += number("waits");
+            database.wait_ms += number("wait_ms");
+            database.longest_wait_ms = database.longest_wait_ms.max(number("longest_wait_ms"));
+            database.took_ms += number("took_ms");
+            database.retries += u64::from(attempt > 1);
         }
         let kept = out.map(cut::value);
         if planned.each.is_none() {

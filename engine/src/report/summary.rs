@@ -55,6 +55,8 @@ pub struct Summary {
     pub undone: Tally,
     /// The cleanup steps that were started.
     pub cleanup: Tally,
+    /// What asking databases took, over all steps; missing if none was asked.
+    pub database: Option<Database>,
     /// What the leftovers check found; missing if nothing was to be looked for.
     pub leftovers: Option<Leftovers>,
     /// The phases that the plan has, in order of time, with their steps.
@@ -125,6 +127,23 @@ pub struct Tally {
     pub done: usize,
     /// All.
     pub all: usize,
+}
+
+/// What asking databases took: the sum of the outputs' `db`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Database {
+    /// How often one was asked.
+    pub operations: u64,
+    /// How often a lock of another program was met.
+    pub waits: u64,
+    /// How long locks were waited for in all, in milliseconds.
+    pub wait_ms: u64,
+    /// The longest wait for one lock, in milliseconds.
+    pub longest_wait_ms: u64,
+    /// How long all took, in milliseconds.
+    pub took_ms: u64,
+    /// Attempts of steps that asked a database and were tried again.
+    pub retries: u64,
 }
 
 /// A phase of a run.

@@ -26,6 +26,8 @@ pub trait DynStep: Send + Sync {
     fn describe(&self, view: &ParamsView<'_>) -> Description;
     /// See [`Step::check`].
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)>;
+    /// See [`Step::diagnostics`].
+    fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)>;
     /// Whether fully known parameters have the right types.
     ///
     /// # Errors
@@ -140,6 +142,10 @@ impl<S: Step> DynStep for Erased<S> {
 
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         self.0.check(view)
+    }
+
+    fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)> {
+        self.0.diagnostics(view)
     }
 
     fn accepts(&self, params: &Value) -> Result<(), StepError> {

@@ -240,6 +240,12 @@ pub trait Step: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Read-only steps that a failed run takes by itself before anything is undone, for they tell more about what this
+    /// one touches: a name for the step, its type and its parameters, among them `unit`. Pure.
+    fn diagnostics(&self, _view: &ParamsView<'_>) -> Vec<(String, &'static str, serde_json::Value)> {
+        Vec::new()
+    }
+
     /// A read-only look ahead for the plan. The engine itself probes a step that only reads by running it, so
     /// only step types with effects have something to say here.
     fn probe(

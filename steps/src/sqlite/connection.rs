@@ -18,6 +18,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// What asking the database took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Effort {
+    /// How often the database was asked.
+    #[serde(default)]
+    pub operations: u64,
     /// How often a lock of another program was met.
     pub waits: u64,
     /// How long locks were waited for in all, in milliseconds.
@@ -26,6 +29,17 @@ pub struct Effort {
     pub longest_wait_ms: u64,
     /// How long the whole took, in milliseconds.
     pub took_ms: u64,
+}
+
+impl Effort {
+    /// Adds another's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.waits += other.waits;
+        self.wait_ms += other.wait_ms;
+        self.longest_wait_ms = self.longest_wait_ms.max(other.longest_wait_ms);
+        self.took_ms += other.took_ms;
+    }
 }
 
 /// What the connection is for.
@@ -76,6 +90,7 @@ impl Task {
         let result = work(&mut connection);
         WAITING.with(|slot| *lock_slot(slot) = None);
         let mut effort = lock_slot(&waiting).effort.clone();
+        effort.operations = 1;
         effort.took_ms = millis(begun.elapsed());
         match result {
             Ok(value) => Ok((value, effort)),

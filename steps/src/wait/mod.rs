@@ -3,6 +3,7 @@
 mod source;
 mod watching;
 
+use crate::sqlite::Effort;
 use engine::{
     Step, StepError,
     error::ErrorClass,
@@ -66,6 +67,9 @@ pub struct Output {
     /// When the condition came true for good, in milliseconds since the wait began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub true_at_ms: Option<u64>,
+    /// What its looks at databases took, together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub db: Option<Effort>,
     /// Each change of what it saw, with its time.
     pub timeline: Vec<Seen>,
 }

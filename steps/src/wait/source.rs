@@ -1,10 +1,12 @@
 //! One thing that a wait watches: when to look at it again, and what it showed.
 
+use crate::sqlite::Effort;
 use engine::{
     StepError,
     error::ErrorClass,
     step::{Changes, Context, Nested},
 };
+use serde::Deserialize as _;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,6 +36,8 @@ pub(super) struct Source<'a> {
     /// The name that conditions use.
     pub(super) name: &'a str,
     pub(super) seen: Seen,
+    /// What its looks at a database took, together.
+    pub(super) effort: Effort,
     nested: &'a Nested,
     changes: Option<Box<dyn Changes>>,
     /// How long to wait for word, or for nothing, before the next look.
@@ -56,7 +60,17 @@ impl<'a> Source<'a> {
         let longest = every.unwrap_or(usual).max(Duration::from_millis(1));
         let pause = if changes.is_some() { longest } else { FIRST_PAUSE.min(longest) };
         let spacing = SPACING.0;
-        Self { name, seen: Seen::Unasked, nested, changes, pause, longest, looked: Instant::now(), spacing }
+        Self {
+            name,
+            seen: Seen::Unasked,
+            effort: Effort::default(),
+            nested,
+            changes,
+            pause,
+            longest,
+            looked: Instant::now(),
+            spacing,
+        }
     }
 
     /// Looks.
@@ -64,7 +78,12 @@ impl<'a> Source<'a> {
         let begun = Instant::now();
         let before = std::mem::replace(&mut self.seen, Seen::Unasked);
         self.seen = match cx.run_nested(self.nested).await {
-            Ok(out) => Seen::Output(out),
+            Ok(out) => {
+                if let Some(effort) = out.get("db").and_then(|effort| Effort::deserialize(effort).ok()) {
+                    self.effort.add(&effort);
+                }
+                Seen::Output(out)
+            }
             Err(error) if may_pass(error.class) => Seen::NotYet(error.message),
             Err(error) => return Err(error),
         };

@@ -80,6 +80,9 @@ impl<'a> Watching<'a> {
             .holds_since
             .and_then(|since| u64::try_from(since.duration_since(self.begun).as_millis()).ok());
         for source in self.sources {
+            if source.effort.operations > 0 {
+                self.output.db.get_or_insert_default().add(&source.effort);
+            }
             let Seen::Output(out) = source.seen else { continue };
             if self.params.until.is_some() {
                 self.output.out = out;

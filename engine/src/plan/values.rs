@@ -1,0 +1,122 @@
+//! The values that a plan begins with: vars, hosts, and where its secrets are.
+
+use super::{PlanProblem, render::render};
+use crate::{
+    expr::Scope,
+    host::HostSpec,
+    playbook::{Playbook, Template},
+    secret::SecretSource,
+};
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, path::Path};
+
+pub(super) fn eval_vars(
+    playbook: &Playbook,
+    scope: &mut Scope,
+) -> Result<Map<String, Value>, Vec<PlanProblem>> {
+    let mut vars = Map::new();
+    let mut problems = Vec::new();
+    scope.set("vars", Value::Object(vars.clone()));
+    for var in &playbook.vars {
+        match render(&var.value, scope) {
+            Ok(value) => {
+                vars.insert(var.name.clone(), value);
+                scope.set("vars", Value::Object(vars.clone()));
+            }
+            Err(error) => {
+                // A var that only fails because another one did is not worth a line of its own.
+                let mut follows = false;
+                var.value.for_each_expr(&mut |expr| {
+                    follows |= expr.references().iter().any(|reference| {
+                        reference.path[0] == "vars"
+                            && reference.path.get(1).is_some_and(|name| !vars.contains_key(name))
+                    });
+                });
+                if !follows {
+                    let problem =
+                        PlanProblem::new(format!("var `{}`: {}", var.name, error.message)).at(var.span);
+                    problems.push(match error.hint {
+                        Some(hint) => problem.hint(hint),
+                        None => problem,
+                    });
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(vars) } else { Err(problems) }
+}
+
+pub(super) fn eval_secrets(
+    playbook: &Playbook,
+    scope: &Scope,
+    dir: &Path,
+) -> Result<BTreeMap<String, SecretSource>, Vec<PlanProblem>> {
+    let mut problems = Vec::new();
+    let mut secrets = BTreeMap::new();
+    for secret in &playbook.secrets {
+        let source = match (render(&secret.place, scope), secret.key) {
+            (Ok(Value::String(text)), "env") if !text.is_empty() => SecretSource::Env(text),
+            (Ok(Value::String(text)), "file") if !text.is_empty() => {
+                SecretSource::File(dir.join(text).display().to_string())
+            }
+            (Ok(Value::String(text)), _) if !text.is_empty() => SecretSource::Credential(text),
+            (found, key) => {
+                let why = match found {
+                    Ok(other) => format!("expected text, found `{other}`"),
+                    Err(error) => error.message,
+                };
+                let message = format!("secret `{}`: `{key}`: {why}", secret.name);
+                problems.push(PlanProblem::new(message).at(secret.span));
+                continue;
+            }
+        };
+        secrets.insert(secret.name.clone(), source);
+    }
+    if problems.is_empty() { Ok(secrets) } else { Err(problems) }
+}
+
+pub(super) fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostSpec>, Vec<PlanProblem>> {
+    let mut problems = Vec::new();
+    let mut hosts = Vec::new();
+    let group_vars = playbook.inventory.group_vars();
+    for host in &playbook.inventory.hosts {
+        let mut text = |key: &str, template: &Template| match render(template, scope) {
+            Ok(Value::String(text)) if !text.is_empty() => Some(text),
+            Ok(other) => {
+                let message = format!("host `{}`: `{key}`: expected text, found `{other}`", host.name);
+                problems.push(PlanProblem::new(message).at(host.span));
+                None
+            }
+            Err(error) => {
+                let message = format!("host `{}`: `{key}`: {}", host.name, error.message);
+                problems.push(PlanProblem::new(message).at(host.span));
+                None
+            }
+        };
+        let Some(ssh) = text("ssh", &host.ssh) else { continue };
+        let known_hosts = host.known_hosts.as_ref().and_then(|template| text("known_hosts", template));
+        let config = host.config.as_ref().and_then(|template| text("config", template));
+        let identity = host.identity.as_ref().and_then(|template| text("identity", template));
+        if ssh.starts_with('-') {
+            let message =
+                format!("host `{}`: an ssh destination cannot begin with `-`, found `{ssh}`", host.name);
+            problems.push(PlanProblem::new(message).at(host.span));
+            continue;
+        }
+        let mut vars = Map::new();
+        let by_groups = group_vars.get(host.name.as_str()).into_iter().flatten().copied();
+        for (name, template) in by_groups.chain(&host.vars) {
+            match render(template, scope) {
+                Ok(value) => {
+                    vars.insert(name.clone(), value);
+                }
+                Err(error) => {
+                    let message = format!("host `{}`: `vars.{name}`: {}", host.name, error.message);
+                    problems.push(PlanProblem::new(message).at(host.span));
+                }
+            }
+        }
+        hosts.push(HostSpec { name: host.name.clone(), ssh, known_hosts, config, identity, vars });
+    }
+    if problems.is_empty() { Ok(hosts) } else { Err(problems) }
+}
