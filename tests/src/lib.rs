@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+pub mod folders;
 pub mod lab;
 pub mod servers;
 pub mod stage;

@@ -6,16 +6,12 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::lab::binaries;
+use tests::{folders::said, lab::binaries};
 
 fn shakedown(dir: &Path, argv: &[&str]) -> Output {
     let mut command = Command::new(binaries::shakedown());
     command.args(argv).current_dir(dir).stdin(Stdio::null()).env("SHAKEDOWN_STATE_DIR", dir.join("state"));
     command.output().expect("it starts")
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A folder with `test.yaml` in it.

@@ -4,71 +4,52 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     os::unix::{fs::MetadataExt, process::ExitStatusExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Output},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
-use tests::lab::{binaries, until};
+use tests::{
+    folders::{Folders, said},
+    lab::{binaries, until},
+};
 
 /// How many runs work on the document at once.
 const WRITERS: usize = 20;
 
-/// A folder for the document and one for Shakedown's own state.
-struct Stage {
-    dir: tempfile::TempDir,
-    state: tempfile::TempDir,
+/// Where one playbook is run.
+struct Stage(Folders);
+
+impl std::ops::Deref for Stage {
+    type Target = Folders;
+
+    fn deref(&self) -> &Folders {
+        &self.0
+    }
 }
 
 impl Stage {
     fn new(playbook: &str) -> Self {
-        let stage = Self {
-            dir: tempfile::tempdir().expect("a folder"),
-            state: tempfile::tempdir().expect("a folder"),
-        };
+        let stage = Self(Folders::new());
         fs::write(stage.state.path().join("it.yaml"), playbook).expect("writes");
         stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
     }
 
     fn document(&self) -> String {
         fs::read_to_string(self.path("作业.json")).expect("the document")
     }
 
-    fn command(&self, program: &Path, argv: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(argv).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env("SHAKEDOWN_STATE_DIR", self.state.path()).env("NO_COLOR", "1");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, argv: &[&str]) -> Output {
-        self.command(binaries::shakedown(), argv).output().expect("it starts")
-    }
-
     fn playbook(&self) -> String {
         self.state.path().join("it.yaml").display().to_string()
-    }
-
-    fn start(&self, argv: &[&str]) -> Child {
-        self.command(binaries::shakedown(), argv).spawn().expect("it starts")
     }
 
     fn names(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.dir.path()).expect("lists").flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The program under test: takes the lock, works on what is there and on things of its own, renames.

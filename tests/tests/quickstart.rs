@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::lab::{binaries, until};
+use tests::{
+    folders::said,
+    lab::{binaries, until},
+};
 
 /// A folder for the run and one for Shakedown's own state.
 struct Stage {
@@ -68,10 +71,6 @@ impl Stage {
         let left = std::fs::read_dir(scratch).map(|entries| entries.count()).unwrap_or(0);
         assert_eq!(left, 0, "the run's private folder is gone");
     }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]

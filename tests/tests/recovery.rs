@@ -3,47 +3,32 @@
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::Path,
+    process::{Child, Command},
 };
 
 use serde_json::Value;
-use tests::lab::{binaries, until};
+use tests::{
+    folders::{Folders, said},
+    lab::{binaries, until},
+};
 
-/// A folder for the run and one for Shakedown's own state.
-struct Stage {
-    dir: tempfile::TempDir,
-    state: tempfile::TempDir,
+/// Where one playbook is run.
+struct Stage(Folders);
+
+impl std::ops::Deref for Stage {
+    type Target = Folders;
+
+    fn deref(&self) -> &Folders {
+        &self.0
+    }
 }
 
 impl Stage {
     fn new(playbook: &str) -> Self {
-        let stage = Self {
-            dir: tempfile::tempdir().expect("a folder"),
-            state: tempfile::tempdir().expect("a folder"),
-        };
+        let stage = Self(Folders::new());
         fs::write(stage.path("it.yaml"), playbook).expect("writes");
         stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, program: &Path, argv: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(argv).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env("SHAKEDOWN_STATE_DIR", self.state.path()).env("NO_COLOR", "1");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, argv: &[&str]) -> Output {
-        self.command(binaries::shakedown(), argv).output().expect("it starts")
-    }
-
-    fn start(&self, argv: &[&str]) -> Child {
-        self.command(binaries::shakedown(), argv).spawn().expect("it starts")
     }
 
     /// Runs the playbook until a fault kills the engine; gives the run's id.
@@ -62,10 +47,6 @@ impl Stage {
         let runs: Value = serde_json::from_slice(&list.stdout).expect("JSON");
         runs[0].clone()
     }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn send(child: &Child, signal: &str) {

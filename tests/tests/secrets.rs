@@ -3,21 +3,21 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use tests::lab::binaries;
+use tests::{
+    folders::{Folders, said},
+    lab::binaries,
+};
 
 const CANARY: &str = "c4n4ry/Zwitscher€+7 &x";
 /// As base64, URL-encoded and in hex, made by other programs than ours.
 const FORMS: &str = r#"printf '%s\n' "$TOKEN"; printf %s "$TOKEN" | base64 -w0; echo; printf 'user:%s' "$TOKEN" | base64 -w0; echo
 python3 -c 'import os,urllib.parse as u; t=os.environ["TOKEN"]; print(u.quote(t,safe="")); print(u.quote_plus(t)); print(t.encode().hex())'"#;
 
-fn shakedown(dir: &Path, argv: &[&str]) -> Output {
-    let mut command = Command::new(binaries::shakedown());
-    command.args(argv).current_dir(dir).stdin(Stdio::null());
-    command.env("SHAKEDOWN_STATE_DIR", dir.join("state")).env("CANARY", CANARY);
-    command.output().expect("it starts")
+fn shakedown(folders: &Folders, argv: &[&str]) -> Output {
+    folders.command(binaries::shakedown(), argv).env("CANARY", CANARY).output().expect("it starts")
 }
 
 /// The parts of the canary that betray it in whatever form.
@@ -53,7 +53,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn no_byte_of_a_secret_is_in_anything_that_a_run_writes() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = Folders::new();
     let outside = tempfile::tempdir().expect("a folder");
     let secret = outside.path().join("token");
     std::fs::write(&secret, format!("{CANARY}\n")).expect("written");
@@ -95,9 +95,9 @@ monitor:
         secret.display(),
     )
     .replace(&format!("|{FORMS}"), &serde_json::to_string(FORMS).expect("text"));
-    std::fs::write(dir.path().join("test.yaml"), playbook).expect("written");
+    std::fs::write(dir.path("test.yaml"), playbook).expect("written");
     let run = shakedown(
-        dir.path(),
+        &dir,
         &[
             "run",
             "test.yaml",
@@ -110,9 +110,8 @@ monitor:
             "events.jsonl",
         ],
     );
-    let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert_eq!(run.status.code(), Some(2), "{said}");
-    let report = std::fs::read_to_string(dir.path().join("report.json")).expect("a report");
+    assert_eq!(run.status.code(), Some(2), "{}", said(&run));
+    let report = std::fs::read_to_string(dir.path("report.json")).expect("a report");
     let used = CANARY.to_owned();
     let sum = Command::new("sh")
         .args(["-c", "printf 'Bearer %s' \"$1\" | sha256sum | cut -c1-64", "sh", &used])
@@ -127,10 +126,10 @@ monitor:
     for argv in
         [&["plan", "test.yaml", "--format", "json"][..], &["plan", "test.yaml"], &["runs"], &["recover"]]
     {
-        let output = shakedown(dir.path(), argv);
+        let output = shakedown(&dir, argv);
         written.push((argv.join(" "), [output.stdout, output.stderr].concat()));
     }
-    for path in files(dir.path()) {
+    for path in [dir.dir.path(), dir.state.path()].into_iter().flat_map(files) {
         written.push((path.display().to_string(), std::fs::read(&path).expect("read")));
     }
     assert!(written.iter().any(|(name, _)| name.ends_with("journal.sqlite")), "the journal is among them");
@@ -143,29 +142,28 @@ monitor:
 
 #[test]
 fn a_secret_that_is_not_found_stops_the_run_before_it_begins() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = Folders::new();
     let playbook = "name: none\nsecrets: { token: { env: NO_SUCH_VARIABLE } }\nprepare:\n  it:\n    file: { create: made, text: x }\n  \
                     use:\n    command: { run: [cat], stdin: \"${{ secrets.token }}\", reads: true }\n";
-    std::fs::write(dir.path().join("test.yaml"), playbook).expect("written");
-    let run = shakedown(dir.path(), &["run", "test.yaml", "--no-input"]);
+    std::fs::write(dir.path("test.yaml"), playbook).expect("written");
+    let run = shakedown(&dir, &["run", "test.yaml", "--no-input"]);
     let said = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(3), "{said}");
     assert!(said.contains("`NO_SUCH_VARIABLE` is not set"), "{said}");
-    assert!(!dir.path().join("made").exists());
+    assert!(!dir.path("made").exists());
 }
 
 #[test]
 fn a_credential_of_the_unit_is_found() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let folder = dir.path().join("credentials");
+    let dir = Folders::new();
+    let folder = dir.path("credentials");
     std::fs::create_dir(&folder).expect("made");
     std::fs::write(folder.join("token"), CANARY).expect("written");
     let playbook = "name: unit\nsecrets: { token: { credential: token } }\nprecheck:\n  it:\n    \
                     command: { shell: 'test \"$TOKEN\" = \"$CANARY\"', env: { TOKEN: \"${{ secrets.token }}\" }, reads: true }\n";
-    std::fs::write(dir.path().join("test.yaml"), playbook).expect("written");
-    let mut command = Command::new(binaries::shakedown());
-    command.args(["run", "test.yaml", "--no-input"]).current_dir(dir.path()).stdin(Stdio::null());
-    command.env("SHAKEDOWN_STATE_DIR", dir.path().join("state")).env("CANARY", CANARY);
-    let run = command.env("CREDENTIALS_DIRECTORY", &folder).output().expect("it starts");
+    std::fs::write(dir.path("test.yaml"), playbook).expect("written");
+    let mut command = dir.command(binaries::shakedown(), &["run", "test.yaml", "--no-input"]);
+    let run =
+        command.env("CANARY", CANARY).env("CREDENTIALS_DIRECTORY", &folder).output().expect("it starts");
     assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
 }

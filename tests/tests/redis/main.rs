@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 mod errors;
@@ -11,26 +11,30 @@ mod reads;
 mod undo;
 
 use tests::{
+    folders::{Folders, said},
     lab::{binaries, until},
     servers::redis::Redis,
 };
 
-/// A folder for the run and one for Shakedown's own state.
-struct Stage {
-    dir: tempfile::TempDir,
-    state: tempfile::TempDir,
+/// Where playbooks are run.
+struct Stage(Folders);
+
+impl std::ops::Deref for Stage {
+    type Target = Folders;
+
+    fn deref(&self) -> &Folders {
+        &self.0
+    }
 }
 
 impl Stage {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a folder"), state: tempfile::tempdir().expect("a folder") }
+        Self(Folders::new())
     }
 
     fn command(&self, program: &Path, argv: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(argv).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env("SHAKEDOWN_STATE_DIR", self.state.path()).env("NO_COLOR", "1").env("COLUMNS", "400");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = self.0.command(program, argv);
+        command.env("COLUMNS", "400");
         command
     }
 
@@ -65,10 +69,6 @@ impl Stage {
         fs::write(self.dir.path().join("go"), "").expect("written");
         child.wait_with_output().expect("it ends")
     }
-}
-
-fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[track_caller]
