@@ -126,6 +126,11 @@ pub(crate) struct HostArgs {
 }
 
 impl HostArgs {
+    /// The file's absolute path.
+    pub(crate) fn absolute(&self, dir: &Path) -> Option<String> {
+        self.file.as_ref().map(|file| dir.join(file).display().to_string())
+    }
+
     /// The inventory, or everything that is wrong with it, told on stderr.
     pub(crate) fn read(&self, out: &Out) -> Result<Inventory, Failure> {
         let Some(file) = &self.file else { return Ok(Inventory::default()) };

@@ -136,6 +136,12 @@ impl Exec {
     }
 }
 
+/// A word for a POSIX sh: whatever it holds stays as it stands.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// How a command ended and what it wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {

@@ -63,6 +63,13 @@ impl FromStr for Bytes {
     }
 }
 
+impl From<Duration> for Millis {
+    /// Whole milliseconds; what is longer than they can count is the most that they can.
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl FromStr for Millis {
     type Err = String;
 

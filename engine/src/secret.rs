@@ -3,7 +3,7 @@
 //! A value that holds a secret holds its mark, such as `⟪secret token⟫`: that is what plans, journals, logs and reports
 //! see. Only a step that sends the value on asks for the secret itself, at the last moment.
 
-use crate::error::StepError;
+use crate::{error::StepError, step::Leftover};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +53,12 @@ impl Revealed {
 #[must_use]
 pub fn mark(name: &str) -> String {
     format!("{OPEN}{name}{CLOSE}")
+}
+
+/// `secrets` as expressions see it: the mark of each.
+#[must_use]
+pub fn marks<'a>(names: impl IntoIterator<Item = &'a String>) -> Value {
+    Value::Object(names.into_iter().map(|name| (name.clone(), mark(name).into())).collect())
 }
 
 /// Whether a text holds the mark of a secret.
@@ -127,17 +133,20 @@ impl Secrets {
         masked
     }
 
+    /// Masks a text where it is.
+    pub fn mask_text(&self, text: &mut String) {
+        if let Cow::Owned(masked) = self.mask(text) {
+            *text = masked;
+        }
+    }
+
     /// Masks every text of a value, keys too.
     pub fn mask_value(&self, value: &mut Value) {
         if self.forms.is_empty() {
             return;
         }
         match value {
-            Value::String(text) => {
-                if let Cow::Owned(masked) = self.mask(text) {
-                    *text = masked;
-                }
-            }
+            Value::String(text) => self.mask_text(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.mask_value(item)),
             Value::Object(map) => {
                 map.values_mut().for_each(|item| self.mask_value(item));
@@ -161,14 +170,14 @@ impl Secrets {
 
     /// Masks the texts of an error.
     pub fn mask_error(&self, error: &mut StepError) {
-        for text in [Some(&mut error.message), error.hint.as_mut()]
-            .into_iter()
-            .flatten()
-            .chain(error.details.iter_mut())
-        {
-            if let Cow::Owned(masked) = self.mask(text) {
-                *text = masked;
-            }
+        self.mask_text(&mut error.message);
+        error.hint.iter_mut().chain(&mut error.details).for_each(|text| self.mask_text(text));
+    }
+
+    /// Masks the texts of a leftover.
+    pub fn mask_leftover(&self, left: &mut Leftover) {
+        for text in [&mut left.what, &mut left.why, &mut left.remove_with] {
+            self.mask_text(text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `hash`: checksums of a file, here or on a host.
 
+use crate::hex::hex;
 use engine::{
     Step, StepError,
     error::ErrorClass,
@@ -194,7 +195,6 @@ impl Running {
     }
 
     fn finish(self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         match self {
             Self::Sha256(hasher) => hex(&hasher.finalize()),
             Self::Sha512(hasher) => hex(&hasher.finalize()),

@@ -1,9 +1,11 @@
 //! The built-in step types of Shakedown: one file each, one line each in [`builtin`].
 
+mod checks;
 pub mod command;
 pub mod disk;
 pub mod file;
 pub mod hash;
+mod hex;
 pub mod journal;
 pub mod json;
 mod place;

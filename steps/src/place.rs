@@ -3,7 +3,7 @@
 
 use engine::{
     ErrorClass, StepError,
-    host::{Cancel, Exec, Host, Output},
+    host::{Cancel, Exec, Host, Output, shell_word},
     step::{Leftover, Presence, Undone},
 };
 use serde::{Deserialize, Serialize};
@@ -219,8 +219,7 @@ impl Placing {
 
     /// What a person can type to take the file back.
     pub(crate) fn by_hand(&self) -> String {
-        let quoted = |path: &str| format!("'{}'", path.replace('\'', "'\\''"));
-        let (to, beside, backup) = (quoted(&self.to), quoted(&self.beside), quoted(&self.backup));
+        let (to, beside, backup) = (shell_word(&self.to), shell_word(&self.beside), shell_word(&self.backup));
         match &self.earlier {
             None => format!("rm -f -- {to} {beside}"),
             Some(_) => format!("rm -f -- {beside}; [ ! -e {backup} ] || mv -- {backup} {to}"),

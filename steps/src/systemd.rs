@@ -187,10 +187,8 @@ impl Step for Systemd {
     }
 
     async fn changes(&self, cx: &Context, params: &Params) -> Option<Box<dyn Changes>> {
-        if !cx.host.is_local() || params.is.is_none() {
-            return None;
-        }
-        Bus::open(params.scope).await?.changes(&params.unit).await
+        params.is?;
+        Bus::open(cx, params.scope).await?.changes(&params.unit).await
     }
 
     fn summary(&self, output: &Unit) -> String {
@@ -244,9 +242,7 @@ async fn find(cx: &Context, params: &Params) -> Result<Unit, StepError> {
 }
 
 async fn control(cx: &Context, params: &Params, verb: &str) -> Result<(), StepError> {
-    if cx.host.is_local()
-        && let Some(bus) = Bus::open(params.scope).await
-    {
+    if let Some(bus) = Bus::open(cx, params.scope).await {
         return bus.control(verb, &params.unit, &cx.cancel).await.map_err(|trouble| match trouble {
             Trouble::Error(mut error) => {
                 if error.class == ErrorClass::Denied {

@@ -94,7 +94,7 @@ async fn connect(params: &Params) -> Result<Output, StepError> {
         let began = Instant::now();
         match tokio::time::timeout(params.timeout.duration(), TcpStream::connect(address)).await {
             Ok(Ok(_)) => {
-                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let took_ms = Millis::from(began.elapsed()).0;
                 return Ok(Output { address: address.to_string(), took_ms });
             }
             Ok(Err(error)) => last = Some(refusal(params, address, &error)),

@@ -3,18 +3,13 @@
 use engine::{ErrorClass, StepError};
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::{CryptoProvider, ring},
+    crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
 use std::sync::Arc;
 
-/// The cryptography behind all TLS of the step types.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
 /// The certificates that are trusted: those in the PEM file `ca` alone, if it is named, else the machine's.
-pub(crate) fn roots(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, StepError> {
+fn roots(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, StepError> {
     let Some(path) = ca else {
         let found = rustls_native_certs::load_native_certs();
         // A machine without any is no reason to fail before it is known that one is needed.
@@ -33,7 +28,7 @@ pub(crate) fn roots(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, St
 pub(crate) fn client(ca: Option<&str>) -> Result<ClientConfig, StepError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots(ca)?);
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| StepError::internal(error.to_string()))?;
     Ok(builder.with_root_certificates(store).with_no_client_auth())

@@ -33,6 +33,17 @@ pub(crate) struct Files {
     seen: Vec<Trace>,
 }
 
+/// Whether files are watched.
+#[derive(PartialEq, Eq)]
+enum Armed {
+    /// As they were before.
+    Already,
+    /// In other places than before.
+    Anew,
+    /// Nothing can be watched.
+    No,
+}
+
 /// What a look from outside tells of a file: size, change time and number.
 type Trace = Option<(u64, Option<SystemTime>, u64)>;
 
@@ -56,7 +67,7 @@ impl Files {
         let inotify = AsyncFd::new(inotify).ok()?;
         let mut files =
             Self { paths, folders, inotify, watched: Vec::new(), watches: Vec::new(), seen: Vec::new() };
-        files.arm().then_some(())?;
+        (files.arm() != Armed::No).then_some(())?;
         files.seen = files.traces();
         Some(Box::new(files))
     }
@@ -100,11 +111,11 @@ impl Files {
         wanted
     }
 
-    /// Watches what has to be watched; false if nothing can be.
-    fn arm(&mut self) -> bool {
+    /// Watches what has to be watched.
+    fn arm(&mut self) -> Armed {
         let wanted = self.wanted();
         if wanted == self.watched && !self.watches.is_empty() {
-            return true;
+            return Armed::Already;
         }
         let mut watches = self.inotify.get_ref().watches();
         for watch in self.watches.drain(..) {
@@ -123,7 +134,7 @@ impl Files {
         let all = self.watches.len() == wanted.len();
         // A folder that cannot be watched is tried again the next time.
         self.watched = if all { wanted } else { Vec::new() };
-        !self.watches.is_empty()
+        if self.watches.is_empty() { Armed::No } else { Armed::Anew }
     }
 
     fn traces(&self) -> Vec<Trace> {
@@ -161,27 +172,34 @@ impl Files {
 
     async fn changed(&mut self) {
         loop {
-            // Since the last word, nobody may have watched where the files are now.
-            let blind = self.watched != self.wanted();
-            if !self.arm() {
+            let armed = self.arm();
+            if armed == Armed::No {
                 tokio::time::sleep(NET).await;
             }
-            if blind && self.traces() != self.seen {
-                self.seen = self.traces();
+            // Since the last word, nobody may have watched where the files are now.
+            if armed != Armed::Already && self.moved() {
                 return;
             }
             tokio::select! {
                 () = self.told() => {}
                 () = tokio::time::sleep(NET) => {
-                    let now = self.traces();
-                    if now == self.seen {
+                    if !self.moved() {
                         continue;
                     }
+                    return;
                 }
             }
             self.seen = self.traces();
             return;
         }
+    }
+
+    /// Whether the files are no longer as they were at the last word.
+    fn moved(&mut self) -> bool {
+        let now = self.traces();
+        let moved = now != self.seen;
+        self.seen = now;
+        moved
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
         default_parallel: services::cores(),
         keep: None,
         outside: services::outside(&dir),
-        inventory: args.hosts.file.as_ref().map(|file| dir.join(file).display().to_string()),
+        inventory: args.hosts.absolute(&dir),
     };
     let mut plan = playbook::plan(&playbook, &inputs, &registry, out)?;
     if !args.no_probe {

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
         default_parallel: services::cores(),
         keep: args.keep.map(Keep::from),
         outside: services::outside(&dir),
-        inventory: args.hosts.file.as_ref().map(|file| dir.join(file).display().to_string()),
+        inventory: args.hosts.absolute(&dir),
     };
     let plan = playbook::plan(&playbook, &inputs, &registry, out)?;
 

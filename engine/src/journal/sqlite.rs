@@ -12,6 +12,7 @@ use super::JournalError;
 use crate::{
     event::{Record, Verdict},
     plan::Plan,
+    quantity::Millis,
 };
 use reserve::Reserve;
 use run::LockFile;
@@ -84,7 +85,7 @@ fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> JournalErro
 
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    Millis::from(since).0
 }
 
 fn boot_id() -> String {

@@ -11,6 +11,7 @@ use crate::{
     expr::Scope,
     host::{Cancel, CancelSource},
     plan::{PlannedStep, render_body},
+    quantity::Millis,
     step::{Context, DynStep, Effect, Recovery, Services},
 };
 use serde_json::{Map, Value};
@@ -99,7 +100,7 @@ impl Job {
     }
 
     fn finish(&self, begun: Instant, outcome: Outcome) {
-        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took_ms = Millis::from(begun.elapsed()).0;
         self.send(Message::Finished { step: self.id, attempt: self.attempt, outcome, took_ms });
     }
 

@@ -18,6 +18,7 @@ use crate::{
     host::CancelSource,
     journal::JournalError,
     plan::scope_of,
+    quantity::Millis,
     schedule::{Command, Scheduler},
     step::Undone,
 };
@@ -273,7 +274,7 @@ impl Run<'_> {
                 tokio::spawn(async move {
                     let begun = Instant::now();
                     let result = workshop.undo(&planned, &touched).await;
-                    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let took_ms = Millis::from(begun.elapsed()).0;
                     let _gone = messages.send(Message::Undone { step, result, took_ms });
                 });
             }

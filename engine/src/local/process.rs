@@ -152,8 +152,8 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
     let mut guard = Guard(Some(tree.clone()));
 
     let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
-    let (mut out, mut err) =
-        (Capture::new(keep).masking(exec.secrets.clone()), Capture::new(keep).masking(exec.secrets.clone()));
+    let captured = || Capture::new(keep).masking(exec.secrets.clone());
+    let (mut out, mut err) = (captured(), captured());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
         return Err(StepError::internal("a pipe to a command is missing"));

@@ -11,7 +11,7 @@ use crate::{
     error::{ErrorClass, StepError},
     event::{Intent, Leftovers, Outcome, ProgressSink, UndoMethod},
     expr::Scope,
-    host::{Cancel, CancelSource},
+    host::{Cancel, CancelSource, shell_word},
     plan::{Plan, PlannedStep},
     step::{Context, DynStep, Leftover, Presence, Services, Settled, Undone},
 };
@@ -230,7 +230,7 @@ impl Workshop {
         let told = self.kind(&step.body.kind).ok()?.by_hand(params, intent)?;
         let host = told.host.as_deref().or(on.as_deref()).filter(|host| *host != "local");
         Some(match host.and_then(|host| self.services.hosts.get(host)) {
-            Some(spec) => format!("ssh {} {}", spec.ssh, quoted(&told.command)),
+            Some(spec) => format!("ssh {} {}", spec.ssh, shell_word(&told.command)),
             None => told.command,
         })
     }
@@ -265,11 +265,6 @@ impl Workshop {
         }
         found
     }
-}
-
-/// A word for `/bin/sh`.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 async fn within_a_look<T>(look: impl AsyncFnOnce(&Cancel) -> Result<T, StepError>) -> Result<T, StepError> {

@@ -2,17 +2,17 @@
 
 use super::{
     Each, Forecast, PLAN_VERSION, Place, Plan, PlanProblem, PlannedStep, bind_params, diagnostics,
-    render::{each_names, render},
+    render::{render, with_each},
     values::{eval_hosts, eval_secrets, eval_vars},
 };
 use crate::{
     event::{Phase, StepId},
     expr::{Expr, Outside, Scope},
     graph::{self, Graph},
-    playbook::{Part, Playbook, RetryDef, RetryPolicy, StepDef, Template},
+    playbook::{Body, Part, Playbook, RetryDef, RetryPolicy, StepDef, Template},
     quantity::Millis,
     registry::Registry,
-    secret::mark,
+    secret::marks,
     step::{Description, ParamsView, RunInfo},
 };
 use serde_json::{Map, Value};
@@ -74,8 +74,7 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
     scope.set("run", serde_json::to_value(&inputs.run).unwrap_or_default());
     // A var may hold the mark of a secret, whose place may be told by a var: the marks come first, for they depend on
     // nothing but the names.
-    let marked = playbook.secrets.iter().map(|secret| (secret.name.clone(), mark(&secret.name).into()));
-    scope.set("secrets", Value::Object(marked.collect()));
+    scope.set("secrets", marks(playbook.secrets.iter().map(|secret| &secret.name)));
     let vars = eval_vars(playbook, &mut scope)?;
     let hosts = eval_hosts(playbook, &scope)?;
     let names: Map<String, Value> = hosts
@@ -244,14 +243,13 @@ impl Builder<'_> {
 
     /// The hosts of a step that runs on a group.
     fn hosts_of(&self, def: &StepDef) -> Option<Vec<Option<Each>>> {
-        let Some(Template::Literal(Value::String(name))) = &def.body.on else { return None };
+        let inventory = &self.playbook.inventory;
+        let members = inventory.members(inventory.group_of(def.body.on.as_ref())?)?;
         let specs = self.scope.get("hosts")?.as_object()?;
         let each = |host: &str| {
             let value = specs.get(host).cloned().unwrap_or_default();
             Some(Each { key: Value::from(host), value, alias: None })
         };
-        // A host wins over a group of its name; there is none of that kind in a valid playbook.
-        let members = self.playbook.inventory.members(name).filter(|_| !specs.contains_key(name))?;
         Some(members.into_iter().map(each).collect())
     }
 
@@ -262,15 +260,13 @@ impl Builder<'_> {
         needs: Vec<StepId>,
         reads: Vec<StepId>,
     ) -> Option<PlannedStep> {
-        let scope =
-            each.as_ref().map_or_else(|| self.scope.clone(), |each| self.scope.with(&each_names(each)));
+        let scope = with_each(&self.scope, each.as_ref());
         let id = match &each {
             Some(each) => {
                 format!("{}[{}]", def.id, each.key.as_str().map_or(each.key.to_string(), str::to_owned))
             }
             None => def.id.clone(),
         };
-        let each_key = each.as_ref().map(|each| each.key.clone());
         let step = self.registry.get(&def.body.kind)?;
         let (value, unknown) = preview_map(&def.body.params, &scope);
         let description = step.describe(&ParamsView::new(&value, &unknown));
@@ -296,6 +292,7 @@ impl Builder<'_> {
             }
         });
         let at = self.places.of(&self.playbook.source.text, def.span.start);
+        let body = body_of(def, each.as_ref());
         Some(PlannedStep {
             id,
             base: def.id.clone(),
@@ -306,7 +303,7 @@ impl Builder<'_> {
             reads,
             when: def.when.clone(),
             expect: def.expect.clone(),
-            body: self.body_of(def, &each_key),
+            body,
             undo: def.undo.clone(),
             timeout,
             retry,
@@ -318,15 +315,6 @@ impl Builder<'_> {
             forecast,
             at,
         })
-    }
-
-    /// The body of one item: of a group, on that host.
-    fn body_of(&self, def: &StepDef, each: &Option<Value>) -> crate::playbook::Body {
-        let mut body = def.body.clone();
-        if let (None, Some(host), Some(on)) = (&def.foreach, each, &mut body.on) {
-            *on = Template::Literal(host.clone());
-        }
-        body
     }
 
     /// What can be said without asking the system.
@@ -404,6 +392,15 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// The body of one item: of a group, on that host.
+fn body_of(def: &StepDef, each: Option<&Each>) -> Body {
+    let mut body = def.body.clone();
+    if let (None, Some(each), Some(on)) = (&def.foreach, each, &mut body.on) {
+        *on = Template::Literal(each.key.clone());
+    }
+    body
 }
 
 /// The parameters as far as they are known, and the top-level keys below which something is not.

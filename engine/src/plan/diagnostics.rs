@@ -1,6 +1,6 @@
 //! What a failed run looks at by itself: step types name what tells more about the things they touch.
 
-use super::{Forecast, Place, PlannedStep, build::preview_map};
+use super::{Forecast, PlannedStep, build::preview_map, render::with_each};
 use crate::{
     event::Phase,
     expr::Scope,
@@ -28,10 +28,7 @@ pub(super) fn add(steps: &mut Vec<PlannedStep>, registry: &Registry, scope: &Sco
     let mut added = Vec::new();
     for step in steps.iter().filter(|step| step.phase != Phase::OnFailure) {
         let Some(kind) = registry.get(&step.body.kind) else { continue };
-        let scope = step
-            .each
-            .as_ref()
-            .map_or_else(|| scope.clone(), |each| scope.with(&super::render::each_names(each)));
+        let scope = with_each(scope, step.each.as_ref());
         let (params, unknown) = preview_map(&step.body.params, &scope);
         for (name, kind, params) in kind.diagnostics(&ParamsView::new(&params, &unknown)) {
             let (Some(subject), Some(diagnostic)) =
@@ -78,7 +75,7 @@ pub(super) fn add(steps: &mut Vec<PlannedStep>, registry: &Registry, scope: &Sco
                 hint: None,
                 description,
                 forecast: Forecast::Unknown("only if the run fails".into()),
-                at: Place { ..step.at },
+                at: step.at,
             });
         }
     }

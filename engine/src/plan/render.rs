@@ -5,6 +5,7 @@ use crate::{
     error::{ErrorClass, StepError},
     expr::{Expr, Scope},
     playbook::{Body, Part, Template},
+    secret::marks,
 };
 use serde_json::{Map, Value, json};
 
@@ -74,8 +75,13 @@ fn as_text(expr: &Expr, value: &Value) -> Result<String, StepError> {
     }
 }
 
+/// A scope with the item of a `foreach`, if there is one.
+pub(super) fn with_each(scope: &Scope, each: Option<&Each>) -> Scope {
+    each.map_or_else(|| scope.clone(), |each| scope.with(&each_names(each)))
+}
+
 /// What `each` and its alias are for an item.
-pub(super) fn each_names(each: &Each) -> Map<String, Value> {
+fn each_names(each: &Each) -> Map<String, Value> {
     let mut names = Map::new();
     names.insert("each".into(), json!({ "key": each.key, "value": each.value }));
     if let Some(alias) = &each.alias {
@@ -97,10 +103,6 @@ pub fn scope_of(plan: &Plan, step: &PlannedStep, base: &Scope) -> Scope {
         .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))
         .collect();
     scope.set("hosts", Value::Object(hosts));
-    let marks = plan.secrets.keys().map(|name| (name.clone(), crate::secret::mark(name).into()));
-    scope.set("secrets", Value::Object(marks.collect()));
-    match &step.each {
-        Some(each) => scope.with(&each_names(each)),
-        None => scope,
-    }
+    scope.set("secrets", marks(plan.secrets.keys()));
+    with_each(&scope, step.each.as_ref())
 }

@@ -46,6 +46,15 @@ pub(super) fn eval_vars(
     if problems.is_empty() { Ok(vars) } else { Err(problems) }
 }
 
+/// The text that a template must give, or why it does not.
+fn text(template: &Template, scope: &Scope) -> Result<String, String> {
+    match render(template, scope) {
+        Ok(Value::String(text)) if !text.is_empty() => Ok(text),
+        Ok(other) => Err(format!("expected text, found `{other}`")),
+        Err(error) => Err(error.message),
+    }
+}
+
 pub(super) fn eval_secrets(
     playbook: &Playbook,
     scope: &Scope,
@@ -54,21 +63,18 @@ pub(super) fn eval_secrets(
     let mut problems = Vec::new();
     let mut secrets = BTreeMap::new();
     for secret in &playbook.secrets {
-        let source = match (render(&secret.place, scope), secret.key) {
-            (Ok(Value::String(text)), "env") if !text.is_empty() => SecretSource::Env(text),
-            (Ok(Value::String(text)), "file") if !text.is_empty() => {
-                SecretSource::File(dir.join(text).display().to_string())
-            }
-            (Ok(Value::String(text)), _) if !text.is_empty() => SecretSource::Credential(text),
-            (found, key) => {
-                let why = match found {
-                    Ok(other) => format!("expected text, found `{other}`"),
-                    Err(error) => error.message,
-                };
-                let message = format!("secret `{}`: `{key}`: {why}", secret.name);
+        let text = match text(&secret.place, scope) {
+            Ok(text) => text,
+            Err(why) => {
+                let message = format!("secret `{}`: `{}`: {why}", secret.name, secret.key);
                 problems.push(PlanProblem::new(message).at(secret.span));
                 continue;
             }
+        };
+        let source = match secret.key {
+            "env" => SecretSource::Env(text),
+            "file" => SecretSource::File(dir.join(text).display().to_string()),
+            _ => SecretSource::Credential(text),
         };
         secrets.insert(secret.name.clone(), source);
     }
@@ -80,18 +86,13 @@ pub(super) fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostS
     let mut hosts = Vec::new();
     let group_vars = playbook.inventory.group_vars();
     for host in &playbook.inventory.hosts {
-        let mut text = |key: &str, template: &Template| match render(template, scope) {
-            Ok(Value::String(text)) if !text.is_empty() => Some(text),
-            Ok(other) => {
-                let message = format!("host `{}`: `{key}`: expected text, found `{other}`", host.name);
-                problems.push(PlanProblem::new(message).at(host.span));
-                None
-            }
-            Err(error) => {
-                let message = format!("host `{}`: `{key}`: {}", host.name, error.message);
-                problems.push(PlanProblem::new(message).at(host.span));
-                None
-            }
+        let mut text = |key: &str, template: &Template| {
+            text(template, scope)
+                .map_err(|why| {
+                    let message = format!("host `{}`: `{key}`: {why}", host.name);
+                    problems.push(PlanProblem::new(message).at(host.span));
+                })
+                .ok()
         };
         let Some(ssh) = text("ssh", &host.ssh) else { continue };
         let known_hosts = host.known_hosts.as_ref().and_then(|template| text("known_hosts", template));

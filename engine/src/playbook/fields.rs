@@ -26,6 +26,20 @@ pub(super) fn kind(node: &Node) -> String {
     }
 }
 
+/// The entries of a section that must be a map.
+pub(super) fn entries<'n>(
+    node: &'n Node,
+    what: &str,
+    found: &mut Diagnostics,
+) -> Vec<(&'n str, Span, &'n Node)> {
+    let NodeValue::Map(entries) = &node.value else {
+        let message = format!("`{what}`: expected a map, found {}", kind(node));
+        found.push(Diagnostic::error(Code::WrongType, message, node.span));
+        return Vec::new();
+    };
+    entries.iter().map(|(key, span, node)| (key.as_str(), *span, node)).collect()
+}
+
 /// A map whose keys are taken one by one; what is never taken is unknown.
 pub(super) struct Fields<'n> {
     entries: Vec<(&'n str, Span, &'n Node, bool)>,

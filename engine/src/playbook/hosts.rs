@@ -1,7 +1,7 @@
 //! Reads hosts and groups, of a playbook or of an inventory: names with ranges, values of their own, groups of groups.
 
 use super::{
-    fields::{Fields, kind, short},
+    fields::{Fields, entries, kind, short},
     model::{GroupDef, HostDef, Inventory, Template},
     raw::{self, Node, NodeValue},
     template::Reader,
@@ -226,6 +226,15 @@ impl Inventory {
         self
     }
 
+    /// The group that an `on` names; nothing if it names one host, or none that is known yet.
+    #[must_use]
+    pub fn group_of<'t>(&self, on: Option<&'t Template>) -> Option<&'t str> {
+        match on? {
+            Template::Literal(Value::String(name)) if self.has_group(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether steps can run on all hosts of a group of that name.
     #[must_use]
     pub fn has_group(&self, name: &str) -> bool {
@@ -279,15 +288,6 @@ impl Inventory {
         }
         false
     }
-}
-
-fn entries<'n>(node: &'n Node, what: &str, found: &mut Diagnostics) -> Vec<(&'n str, Span, &'n Node)> {
-    let NodeValue::Map(entries) = &node.value else {
-        let message = format!("`{what}`: expected a map, found {}", kind(node));
-        found.push(Diagnostic::error(Code::WrongType, message, node.span));
-        return Vec::new();
-    };
-    entries.iter().map(|(key, span, node)| (key.as_str(), *span, node)).collect()
 }
 
 fn is_name(name: &str) -> bool {

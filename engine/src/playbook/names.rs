@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Span, did_you_mean},
     event::Phase,
     expr::Reference,
-    playbook::{Inventory, Param, SecretDef, StepDef, Template, Var},
+    playbook::{Inventory, Param, SecretDef, StepDef, Var},
     registry::Registry,
 };
 use serde_json::Value;
@@ -236,11 +236,7 @@ impl Names<'_> {
             return Some(Diagnostic::error(Code::MayBeSkipped, message, span).hint(hint));
         }
         let field = reference.path.get(3)?;
-        let on_group = match &other.body.on {
-            Some(Template::Literal(Value::String(name))) => self.inventory.has_group(name),
-            _ => false,
-        };
-        if other.foreach.is_some() || on_group {
+        if other.foreach.is_some() || self.inventory.group_of(other.body.on.as_ref()).is_some() {
             return None;
         }
         let schema = self.registry.get(&other.body.kind)?.output_schema();

@@ -1,7 +1,7 @@
 //! Reads a whole playbook.
 
 use super::{
-    fields::{Fields, kind, short},
+    fields::{Fields, entries, kind, short},
     hosts::{check_groups, read_groups, read_hosts},
     names::{Allowed, Names, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
@@ -31,7 +31,8 @@ const TYPES: [(&str, ParamType); 9] = [
     ("map", ParamType::Map),
 ];
 
-/// Reads a playbook that may also name the hosts and groups of `inventory`: gives it with the warnings, or everything that is wrong with it.
+/// Reads a playbook that may also name the hosts and groups of `inventory`: gives it with the warnings, or everything
+/// that is wrong with it.
 ///
 /// # Errors
 /// All mistakes, in the order of the text.
@@ -215,17 +216,13 @@ pub(super) fn named<'n>(
     a_name: &str,
     found: &mut Diagnostics,
 ) -> Vec<(&'n str, Span, &'n Node)> {
-    let NodeValue::Map(entries) = &node.value else {
-        let message = format!("`{what}`: expected a map, found {}", kind(node));
-        found.push(Diagnostic::error(Code::WrongType, message, node.span));
-        return Vec::new();
-    };
-    for (name, span, _) in entries {
+    let entries = entries(node, what, found);
+    for (name, span, _) in &entries {
         if let Some(diagnostic) = check_name(name, a_name, *span) {
             found.push(diagnostic);
         }
     }
-    entries.iter().map(|(name, span, node)| (name.as_str(), *span, node)).collect()
+    entries
 }
 
 fn read_params(node: &Node, found: &mut Diagnostics) -> Vec<Param> {

@@ -48,11 +48,9 @@ impl Reader<'_> {
                 None
             }
             NodeValue::Scalar(Value::String(text)) => {
-                let expr = self.compile(text, self.inside(node, text, 0), node.span)?;
-                self.exprs.iter_mut().last().into_iter().for_each(|placed| placed.condition = true);
-                Some(expr)
+                self.compile(text, self.inside(node, text, 0), node.span, true)
             }
-            NodeValue::Scalar(Value::Bool(flag)) => self.compile(&flag.to_string(), None, node.span),
+            NodeValue::Scalar(Value::Bool(flag)) => self.compile(&flag.to_string(), None, node.span, true),
             _ => {
                 let message = format!("`{key}`: expected an expression, found {}", super::fields::kind(node));
                 self.found.push(Diagnostic::error(Code::WrongType, message, node.span));
@@ -68,16 +66,11 @@ impl Reader<'_> {
         Some(Span::new(node.span.start + at, node.span.start + at + part.len()))
     }
 
-    fn compile(&mut self, text: &str, exact: Option<Span>, whole: Span) -> Option<Expr> {
+    fn compile(&mut self, text: &str, exact: Option<Span>, whole: Span, condition: bool) -> Option<Expr> {
         match Expr::compile(text) {
             Ok(expr) => {
                 let span = exact.unwrap_or(whole);
-                self.exprs.push(Placed {
-                    expr: expr.clone(),
-                    span,
-                    exact: exact.is_some(),
-                    condition: false,
-                });
+                self.exprs.push(Placed { expr: expr.clone(), span, exact: exact.is_some(), condition });
                 Some(expr)
             }
             Err(error) => {
@@ -131,7 +124,7 @@ impl Reader<'_> {
             if let Some(place) = place {
                 after = place.end - node.span.start;
             }
-            match self.compile(expression, place, node.span) {
+            match self.compile(expression, place, node.span, false) {
                 Some(expr) => parts.push(Part::Expr(expr)),
                 None => return Template::Literal(Value::String(text.to_owned())),
             }

@@ -119,8 +119,8 @@ impl Context {
 
     /// Tells what the step sees now, for a person who watches: lossy, never journaled.
     pub fn sees(&self, now: impl Into<String>) {
-        let now = now.into();
-        let now = self.services.secrets.mask(&now).into_owned();
+        let mut now = now.into();
+        self.services.secrets.mask_text(&mut now);
         self.progress.send(&self.step, Progress::Sees(now));
     }
 

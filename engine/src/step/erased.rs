@@ -10,7 +10,6 @@ use crate::{
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::borrow::Cow;
 
 /// A step type whose parameters, intent and output are JSON. [`Erased`] makes one of any [`Step`].
 pub trait DynStep: Send + Sync {
@@ -104,14 +103,6 @@ fn masked_output(cx: &Context, result: Result<Value, StepError>) -> Result<Value
     })
 }
 
-fn mask(cx: &Context, texts: [&mut String; 3]) {
-    for text in texts {
-        if let Cow::Owned(masked) = cx.services.secrets.mask(text) {
-            *text = masked;
-        }
-    }
-}
-
 fn inlined(schema: impl FnOnce(&mut SchemaGenerator) -> Schema) -> Value {
     let mut settings = SchemaSettings::draft07();
     settings.inline_subschemas = true;
@@ -156,7 +147,7 @@ impl<S: Step> DynStep for Erased<S> {
         Box::pin(async move {
             let params = typed("the parameters", S::KIND, params)?;
             let mut probe = masked(cx, self.0.probe(cx, &params).await)?;
-            probe.now = cx.services.secrets.mask(&probe.now).into_owned();
+            cx.services.secrets.mask_text(&mut probe.now);
             if let Prospect::WouldFail(error) = &mut probe.prospect {
                 cx.services.secrets.mask_error(error);
             }
@@ -227,7 +218,7 @@ impl<S: Step> DynStep for Erased<S> {
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
             let mut undone = masked(cx, self.0.undo(cx, &params, &intent, output.as_ref()).await)?;
             if let Undone::Left(left) = &mut undone {
-                mask(cx, [&mut left.what, &mut left.why, &mut left.remove_with]);
+                cx.services.secrets.mask_leftover(left);
             }
             Ok(undone)
         })
@@ -251,7 +242,7 @@ impl<S: Step> DynStep for Erased<S> {
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
             let mut presence = masked(cx, self.0.presence(cx, &params, &intent, output.as_ref()).await)?;
             if let Presence::Present(left) = &mut presence {
-                mask(cx, [&mut left.what, &mut left.why, &mut left.remove_with]);
+                cx.services.secrets.mask_leftover(left);
             }
             Ok(presence)
         })

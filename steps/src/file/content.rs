@@ -1,6 +1,7 @@
 //! What created files hold: drawn from a seed, so that a half-written file can be told from another's.
 
 use super::{Action, Content, Intent, Params};
+use crate::hex::hex;
 use engine::{StepError, step::Context};
 use sha2::{Digest, Sha256};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,10 +14,6 @@ pub(super) fn unique(cx: &Context) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let text = format!("{} {} {} {now} {}", cx.services.run.id, cx.step, cx.attempt, std::process::id());
     hex(&Sha256::digest(text.as_bytes()))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The SHA-256 of what the step makes, as far as its intent tells.

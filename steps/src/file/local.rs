@@ -2,9 +2,10 @@
 
 use super::{
     Action, Intent, Output, Params,
-    content::{Source, hex, wanted},
+    content::{Source, wanted},
     exists, leftover,
 };
+use crate::hex::hex;
 use engine::{
     StepError,
     error::ErrorClass,
@@ -135,7 +136,7 @@ fn write(
                 match Path::new(path).parent() {
                     Some(folder) if made.class == ErrorClass::NotFound => made.hint(format!(
                         "its folder does not exist: mkdir -p {}",
-                        super::shell(&folder.to_string_lossy())
+                        engine::host::shell_word(&folder.to_string_lossy())
                     )),
                     _ => made,
                 }
@@ -217,10 +218,8 @@ fn remove(path: &str) -> Result<Undone, StepError> {
         Err(_) if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) => {
             Ok(Undone::NothingToDo)
         }
-        Err(error) => {
-            Err(StepError::io(format!("remove `{path}`"), &error)
-                .hint(format!("rm -- {}", super::shell(path))))
-        }
+        Err(error) => Err(StepError::io(format!("remove `{path}`"), &error)
+            .hint(format!("rm -- {}", engine::host::shell_word(path)))),
     }
 }
 

@@ -11,6 +11,7 @@ use engine::{
     Step, StepError,
     error::ErrorClass,
     event::Phase,
+    host::shell_word,
     quantity::Bytes,
     step::{
         ByHand, Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Prospect,
@@ -363,10 +364,10 @@ impl Step for File {
         let command = match params.action().ok()? {
             Action::Stat(_) => return None,
             Action::Create(path) | Action::Copy(_, path) => {
-                format!("rm -f -- {} {}", shell(path), shell(&intent.beside))
+                format!("rm -f -- {} {}", shell_word(path), shell_word(&intent.beside))
             }
-            Action::Directory(path) => format!("rm -r -- {}", shell(path)),
-            Action::Remove(path) => format!("mv -n -- {} {}", shell(&intent.beside), shell(path)),
+            Action::Directory(path) => format!("rm -r -- {}", shell_word(path)),
+            Action::Remove(path) => format!("mv -n -- {} {}", shell_word(&intent.beside), shell_word(path)),
         };
         Some(ByHand { host: None, command })
     }
@@ -421,7 +422,7 @@ impl File {
 
 fn exists(path: &str) -> StepError {
     StepError::new(ErrorClass::Exists, format!("`{path}` exists already"))
-        .hint(format!("choose another name, or look at it: ls -ld {}", shell(path)))
+        .hint(format!("choose another name, or look at it: ls -ld {}", shell_word(path)))
 }
 
 /// A hidden name of our own in the same folder.
@@ -439,13 +440,8 @@ pub(crate) fn leftover(found: &Output, why: &str) -> Leftover {
     Leftover {
         what: format!("{} `{}`", found.kind, found.path),
         why: why.to_owned(),
-        remove_with: format!("{remove} -- {}", shell(&found.path)),
+        remove_with: format!("{remove} -- {}", shell_word(&found.path)),
     }
-}
-
-/// A word for `/bin/sh`.
-pub(crate) fn shell(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Commands that a person can type to take a change back. They use Python, which hosts have far more often than `jq`.
 
-use super::{shell, store::Place};
+use super::store::Place;
+use engine::host::shell_word;
 
 /// The longest value that is put into a command, in bytes.
 const LONGEST: usize = 4 << 10;
@@ -22,12 +23,12 @@ fn python(hand: &Hand, at: &[String], more: &str, does: &str) -> String {
     );
     let first = [script.as_str(), &hand.document, &hand.lock, more];
     let words = first.into_iter().chain(at.iter().map(String::as_str));
-    format!("python3 -c {}", words.map(shell).collect::<Vec<_>>().join(" "))
+    format!("python3 -c {}", words.map(shell_word).collect::<Vec<_>>().join(" "))
 }
 
 /// Shows the document.
 pub(super) fn look(hand: &Hand) -> String {
-    format!("python3 -m json.tool {}", shell(&hand.document))
+    format!("python3 -m json.tool {}", shell_word(&hand.document))
 }
 
 /// Deletes what is at `at`.
@@ -56,7 +57,7 @@ pub(super) fn restore(place: &Place, lock: &str) -> String {
                   os.remove(d) if r[\"created\"] else open(d,\"wb\").write(n)";
     let record = place.record_file();
     let words = [script, &place.path, lock, &record.to_string_lossy()];
-    let python = words.map(shell).join(" ");
-    let files = place.files().map(|path| shell(&path.to_string_lossy())).join(" ");
+    let python = words.map(shell_word).join(" ");
+    let files = place.files().map(|path| shell_word(&path.to_string_lossy())).join(" ");
     format!("python3 -c {python} && rm -f -- {files}")
 }

@@ -222,7 +222,7 @@ fn among_others(
         left = Some(Leftover {
             what: format!("document `{path}`"),
             why: "others have written into it since it was made".into(),
-            remove_with: format!("rm -- {}", super::shell(path)),
+            remove_with: format!("rm -- {}", engine::host::shell_word(path)),
         });
     }
     if splice.is_none() {

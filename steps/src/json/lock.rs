@@ -73,7 +73,7 @@ enum Try {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    Millis::from(duration).0
 }
 
 /// Between half of a pause and the whole, so that those who wait do not all ask at once.
@@ -168,7 +168,7 @@ impl Lock {
             self.path,
             Millis(millis(self.limit))
         );
-        let path = super::shell(&self.path);
+        let path = engine::host::shell_word(&self.path);
         StepError::new(ErrorClass::Busy, message).hint(format!("see who holds it: fuser -v {path}; lslocks"))
     }
 
@@ -180,7 +180,7 @@ impl Lock {
             format!("the lock `{}` does not exist: expected the file that its users lock", self.path);
         StepError::new(ErrorClass::NotFound, message).hint(format!(
             "has the program that uses it been started once? if it makes none: touch {}",
-            super::shell(&self.path)
+            engine::host::shell_word(&self.path)
         ))
     }
 }
@@ -220,7 +220,8 @@ fn attempt(path: &str, exclusive: bool) -> Result<Try, StepError> {
         Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(Try::Held),
         Err((_, errno)) => {
             let message = format!("cannot lock `{path}`: {}", errno.desc());
-            let hint = format!("its file system may know no locks: findmnt -T {}", super::shell(path));
+            let hint =
+                format!("its file system may know no locks: findmnt -T {}", engine::host::shell_word(path));
             Err(StepError::new(ErrorClass::Unsupported, message).hint(hint))
         }
     }

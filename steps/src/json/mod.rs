@@ -12,9 +12,9 @@ mod style;
 mod tree;
 
 pub use lock::Effort;
-pub use params::{Append, Check, Checks, Params, Set};
+pub use params::{Append, Check, Params, Set};
 
-use crate::{file::shell, watch::Files};
+use crate::{hex::hex, watch::Files};
 use by_hand::Hand;
 use change::{Action, Change};
 use engine::{
@@ -194,7 +194,7 @@ impl Step for Json {
             // Nothing is taken back there: another attempt clears away what this one may leave behind.
             Phase::Cleanup => {
                 let digest = Sha256::digest(format!("{} {}", cx.services.run.id, cx.step));
-                digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+                hex(&digest[..12])
             }
             _ => engine::local::process::Tree::new().marker,
         };

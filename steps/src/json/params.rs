@@ -1,6 +1,7 @@
 //! What stands below `json`, and what is said of it before it runs.
 
 use super::pointer;
+use crate::checks::Checks;
 use engine::{
     quantity::Millis,
     step::{Description, ParamsView},
@@ -31,7 +32,7 @@ pub struct Params {
     pub(super) remove: Option<String>,
     /// What must hold of the document.
     #[serde(default)]
-    pub(super) check: Option<Checks>,
+    pub(super) check: Option<Checks<Check>>,
     /// For `append`: the pointer, within `value`, of what tells the element from all others; without it an element is
     /// known by being equal to `value`.
     #[serde(default)]
@@ -84,16 +85,6 @@ pub enum Check {
     Writable,
 }
 
-/// One check or several.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Checks {
-    /// One.
-    One(Check),
-    /// Several.
-    Many(Vec<Check>),
-}
-
 impl Params {
     /// Whether the document is changed.
     pub(super) fn is_change(&self) -> bool {
@@ -108,11 +99,7 @@ impl Params {
     }
 
     pub(super) fn checks(&self) -> Vec<Check> {
-        match &self.check {
-            None => Vec::new(),
-            Some(Checks::One(check)) => vec![*check],
-            Some(Checks::Many(checks)) => checks.clone(),
-        }
+        self.check.as_ref().map(|checks| checks.list().to_vec()).unwrap_or_default()
     }
 }
 

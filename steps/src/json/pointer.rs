@@ -117,6 +117,6 @@ fn missing(path: &str, tokens: &[String], depth: usize, node: &Node) -> StepErro
     let error = StepError::new(ErrorClass::NotFound, message);
     match hint {
         Some(hint) => error.hint(hint),
-        None => error.hint(format!("python3 -m json.tool {}", super::shell(path))),
+        None => error.hint(format!("python3 -m json.tool {}", engine::host::shell_word(path))),
     }
 }

@@ -1,8 +1,10 @@
 //! The document on disk: read whole, replaced by a rename, with a record beside it of how to take the change back.
 
-use super::{edit::Splice, shell, tree::Document};
+use super::{edit::Splice, tree::Document};
+use crate::hex::hex;
 use engine::{
     ErrorClass, StepError,
+    host::shell_word,
     local::allocate,
     step::{Leftover, Presence},
 };
@@ -62,13 +64,13 @@ pub(super) struct Place {
 }
 
 pub(super) fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// The error of a document that is not there.
 pub(super) fn absent(path: &str) -> StepError {
     let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = shell(&folder.unwrap_or(Path::new(".")).to_string_lossy());
+    let folder = shell_word(&folder.unwrap_or(Path::new(".")).to_string_lossy());
     StepError::new(ErrorClass::NotFound, format!("there is no document `{path}`"))
         .hint(format!("look what is there: ls -l {folder}"))
 }
@@ -84,7 +86,7 @@ pub(super) fn resolve(path: &str, create: bool) -> Result<String, StepError> {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
             let message = format!("`{path}` is a link to a file that does not exist");
-            let hint = format!("see where it leads: readlink -m {}", shell(path));
+            let hint = format!("see where it leads: readlink -m {}", shell_word(path));
             return Err(StepError::new(ErrorClass::NotFound, message).hint(hint));
         }
         Err(error) if error.kind() == ErrorKind::NotFound && create => {
@@ -92,7 +94,8 @@ pub(super) fn resolve(path: &str, create: bool) -> Result<String, StepError> {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new("."));
             let real = fs::canonicalize(folder).map_err(|error| {
-                cannot(&error).hint(format!("make its folder: mkdir -p {}", shell(&folder.to_string_lossy())))
+                cannot(&error)
+                    .hint(format!("make its folder: mkdir -p {}", shell_word(&folder.to_string_lossy())))
             })?;
             real.join(path.file_name().unwrap_or_default())
         }
@@ -115,7 +118,7 @@ pub(super) fn read(path: &str) -> Result<Option<Found>, StepError> {
     let metadata = file.metadata().map_err(|error| cannot(&error))?;
     if !metadata.is_file() {
         let message = format!("`{path}` is no file: expected a JSON document");
-        return Err(StepError::new(ErrorClass::Invalid, message).hint(format!("ls -ld {}", shell(path))));
+        return Err(StepError::new(ErrorClass::Invalid, message).hint(format!("ls -ld {}", shell_word(path))));
     }
     if metadata.len() > LARGEST {
         let message = format!("`{path}` has {} bytes: expected at most {LARGEST}", metadata.len());
@@ -128,7 +131,7 @@ pub(super) fn read(path: &str) -> Result<Option<Found>, StepError> {
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
         let message = format!("`{path}` is no JSON: line {line}, byte {at} of the file: it is no UTF-8 text");
         StepError::new(ErrorClass::Corrupt, message)
-            .hint(format!("file {0}; sed -n {line}p {0}", shell(path)))
+            .hint(format!("file {0}; sed -n {line}p {0}", shell_word(path)))
     })?;
     Ok(Some(Found { sha256: sha256(&text), text, metadata }))
 }
@@ -151,20 +154,20 @@ pub(super) fn require_writable(path: &str, found: &Found, document: &Document) -
     let links = found.metadata.nlink();
     if links > 1 {
         let message = format!("`{path}` has {links} names (hard links): replacing it would part them");
-        let hint = format!("find them: find / -xdev -samefile {}", shell(path));
+        let hint = format!("find them: find / -xdev -samefile {}", shell_word(path));
         return fail(ErrorClass::Unsupported, message).map_err(|error: StepError| error.hint(hint));
     }
     let (owner, me) = (Uid::from_raw(found.metadata.uid()), Uid::effective());
     if !me.is_root() && owner != me {
         let message = format!("`{path}` belongs to user {owner}: this user ({me}) could not keep its owner");
-        let hint = format!("run as that user: ls -l {}", shell(path));
+        let hint = format!("run as that user: ls -l {}", shell_word(path));
         return fail(ErrorClass::Denied, message).map_err(|error: StepError| error.hint(hint));
     }
     let folder = Path::new(path).parent().unwrap_or(Path::new("/"));
     access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
         let folder = folder.display();
         StepError::io(format!("write in the folder `{folder}`"), &errno.into())
-            .hint(format!("check owner, mode and mount with: namei -l {}", shell(path)))
+            .hint(format!("check owner, mode and mount with: namei -l {}", shell_word(path)))
     })
 }
 
@@ -245,7 +248,7 @@ impl Place {
             Some(path) => Presence::Present(Leftover {
                 what: format!("file `{}`", path.display()),
                 why: "it was made on the way".into(),
-                remove_with: format!("rm -- {}", shell(&path.to_string_lossy())),
+                remove_with: format!("rm -- {}", shell_word(&path.to_string_lossy())),
             }),
             None => Presence::Gone,
         }
@@ -323,7 +326,7 @@ impl Place {
                 let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
                 fchown(&file, Some(uid), Some(gid)).map_err(|errno| {
                     StepError::io(format!("keep the owner {uid}:{gid} of `{document}`"), &errno.into())
-                        .hint(format!("run as its owner: ls -l {}", shell(document)))
+                        .hint(format!("run as its owner: ls -l {}", shell_word(document)))
                 })?;
             }
             let mode = Permissions::from_mode(metadata.mode() & 0o7777);

@@ -447,6 +447,6 @@ impl Flaw {
             _ => format!("`{path}` cannot be used"),
         };
         StepError::new(self.class, format!("{what}: line {line}, column {column}: {}", self.message))
-            .hint(format!("look there: sed -n {line}p {}", super::shell(path)))
+            .hint(format!("look there: sed -n {line}p {}", engine::host::shell_word(path)))
     }
 }

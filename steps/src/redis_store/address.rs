@@ -1,7 +1,7 @@
 //! Where the server is: for the connection with its secrets, for people without.
 
 use super::Params;
-use engine::{ErrorClass, StepError, secret, step::Context};
+use engine::{ErrorClass, StepError, host::shell_word, secret, step::Context};
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ pub(super) fn shell(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", word.replace('\'', "'\\''"))
+    shell_word(word)
 }
 
 /// The server as messages name it, and as `redis-cli` is told of it. Made from the parameters as the playbook has them,
@@ -88,7 +88,7 @@ impl Place {
         if let Some(words) = typed {
             return self.type_in(&words);
         }
-        let hex: Vec<String> = argv.iter().map(|word| super::value::hex(word)).collect();
+        let hex: Vec<String> = argv.iter().map(|word| crate::hex::hex(word)).collect();
         let mut line = vec!["EVAL", FROM_HEX, "0"];
         line.extend(hex.iter().map(String::as_str));
         self.type_in(&line)

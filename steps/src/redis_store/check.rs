@@ -18,25 +18,6 @@ pub enum Check {
     Persistent,
 }
 
-/// One check or several.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Checks {
-    /// One.
-    One(Check),
-    /// Several.
-    Many(Vec<Check>),
-}
-
-impl Checks {
-    pub(super) fn list(&self) -> &[Check] {
-        match self {
-            Self::One(check) => std::slice::from_ref(check),
-            Self::Many(checks) => checks,
-        }
-    }
-}
-
 /// What the checks found; what none of them asked for is missing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Health {

@@ -96,30 +96,20 @@ impl<'a> Link<'a> {
 
     /// As [`Link::ask`]; what the server objects to is for the caller to judge.
     pub(super) async fn try_ask(&mut self, command: &Cmd) -> Result<Result<Reply, RedisError>, StepError> {
-        let cancel = self.cx.cancel.clone();
-        let asked = self.connection.req_packed_command(command);
-        let answer = tokio::select! {
-            answer = tokio::time::timeout(self.answer, asked) => answer,
-            () = cancel.cancelled() => return Err(stopped()),
-        };
-        match answer {
-            Ok(Err(error)) if error.is_io_error() => Err(errors::explain(&error, &self.place)),
-            Ok(answer) => Ok(answer.and_then(Reply::extract_error)),
-            Err(_) => Err(self.silent()),
+        let (cx, limit) = (self.cx, self.answer);
+        match within(cx, limit, self.connection.req_packed_command(command)).await? {
+            Some(Err(error)) if error.is_io_error() => Err(errors::explain(&error, &self.place)),
+            Some(answer) => Ok(answer.and_then(Reply::extract_error)),
+            None => Err(self.silent()),
         }
     }
 
     /// Asks several things of one moment.
     pub(super) async fn ask_all(&mut self, questions: &Pipeline) -> Result<Vec<Reply>, StepError> {
-        let cancel = self.cx.cancel.clone();
-        let asked = questions.query_async::<Vec<Reply>>(&mut self.connection);
-        let answer = tokio::select! {
-            answer = tokio::time::timeout(self.answer, asked) => answer,
-            () = cancel.cancelled() => return Err(stopped()),
-        };
-        match answer {
-            Ok(answer) => answer.map_err(|error| errors::explain(&error, &self.place)),
-            Err(_) => Err(self.silent()),
+        let (cx, limit) = (self.cx, self.answer);
+        match within(cx, limit, questions.query_async::<Vec<Reply>>(&mut self.connection)).await? {
+            Some(answer) => answer.map_err(|error| errors::explain(&error, &self.place)),
+            None => Err(self.silent()),
         }
     }
 
@@ -222,6 +212,18 @@ impl<'a> Link<'a> {
 
 fn stopped() -> StepError {
     StepError::new(ErrorClass::Cancelled, "the run stopped before the server answered")
+}
+
+/// The answer to a question, within the limit and as long as the run goes on.
+async fn within<T>(
+    cx: &Context,
+    limit: Duration,
+    answer: impl Future<Output = T>,
+) -> Result<Option<T>, StepError> {
+    tokio::select! {
+        answer = tokio::time::timeout(limit, answer) => Ok(answer.ok()),
+        () = cx.cancel.cancelled() => Err(stopped()),
+    }
 }
 
 /// The answer to a change, within the limit; once the run stops, within a shorter one.

@@ -13,13 +13,16 @@ mod set;
 mod stream;
 mod value;
 
-pub use check::{Check, Checks, Health};
+pub use check::{Check, Health};
 pub use hash::Hash;
 pub use push::{Push, Side};
 pub use set::Set;
 pub use stream::Add;
 
-use crate::word::{Word, short};
+use crate::{
+    checks::Checks,
+    word::{Word, short},
+};
 use address::Place;
 use engine::{
     Step, StepError,
@@ -77,7 +80,7 @@ pub struct Params {
     add: Option<Add>,
     /// What must hold of the server.
     #[serde(default)]
-    check: Option<Checks>,
+    check: Option<Checks<Check>>,
 }
 
 fn five_seconds() -> Millis {
@@ -134,7 +137,7 @@ enum Action<'a> {
     Hash(&'a Hash),
     Push(&'a Push),
     Add(&'a Add),
-    Check(&'a Checks),
+    Check(&'a Checks<Check>),
 }
 
 impl Params {
@@ -318,7 +321,7 @@ impl Step for Redis {
             (Action::Add(add), Intent::Add(before)) => add.run(&mut link, before).await?,
             _ => return Err(StepError::internal("the intent of a `redis` step is of another action")),
         };
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took_ms = Millis::from(began.elapsed()).0;
         Ok(Output { role, took_ms, ..output })
     }
 

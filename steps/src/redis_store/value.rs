@@ -1,17 +1,9 @@
 //! Replies as JSON, and bytes as the journal keeps them.
 
+use crate::hex::hex;
 use engine::{ErrorClass, StepError, step::Context};
 use redis::Value as Reply;
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
-
-/// Bytes as hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        let _cannot_fail = write!(hex, "{byte:02x}");
-        hex
-    })
-}
 
 /// Bytes as JSON: text where they are UTF-8, else `{"$blob": "hex"}`.
 pub(super) fn stored(bytes: &[u8]) -> Value {

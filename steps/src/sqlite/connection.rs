@@ -120,7 +120,7 @@ fn lock_slot<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    Millis::from(duration).0
 }
 
 /// The state of waiting for locks.

@@ -6,6 +6,7 @@ use super::{
 };
 use engine::{
     StepError,
+    host::shell_word,
     step::{Leftover, Presence, Settled, Undone},
 };
 use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value as SqlValue};
@@ -139,7 +140,7 @@ impl Insert {
             Found::Unclear => Ok(Undone::Left(Leftover {
                 what: format!("a row of `{}` in `{database}`", self.into),
                 why: "several new rows have its values".into(),
-                remove_with: format!("sqlite3 {} 'SELECT rowid, * FROM {}'", shell(database), self.into),
+                remove_with: format!("sqlite3 {} 'SELECT rowid, * FROM {}'", shell_word(database), self.into),
             })),
             Found::AsWritten(rowid) => {
                 // Checked once more inside of the transaction: nobody can change it in between.
@@ -178,12 +179,7 @@ impl Insert {
         Leftover {
             what: format!("row {rowid} of `{}` in `{database}`", self.into),
             why: why.to_owned(),
-            remove_with: format!("sqlite3 {} {}", shell(database), shell(&sql)),
+            remove_with: format!("sqlite3 {} {}", shell_word(database), shell_word(&sql)),
         }
     }
-}
-
-/// A word for `/bin/sh`.
-fn shell(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

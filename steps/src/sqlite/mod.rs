@@ -10,11 +10,12 @@ pub use check::{Check, Health};
 pub use connection::Effort;
 pub use insert::Insert;
 
-use crate::watch::Files;
+use crate::{checks::Checks, watch::Files};
 use connection::{Access, Task};
 use engine::{
     Step, StepError,
     error::ErrorClass,
+    host::shell_word,
     quantity::Millis,
     step::{Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Settled, Undone},
 };
@@ -42,7 +43,7 @@ pub struct Params {
     execute: Option<String>,
     /// What must hold of the database.
     #[serde(default)]
-    check: Option<Checks>,
+    check: Option<Checks<Check>>,
     /// Values for `:name` in `query` or `execute`; they are bound, never pasted.
     #[serde(default)]
     params: Map<String, Value>,
@@ -58,25 +59,6 @@ pub struct Params {
     /// How long to wait for a lock that another program holds; 30 s if not given.
     #[serde(default)]
     busy_timeout: Option<Millis>,
-}
-
-/// One check or several.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Checks {
-    /// One.
-    One(Check),
-    /// Several.
-    Many(Vec<Check>),
-}
-
-impl Checks {
-    fn list(&self) -> &[Check] {
-        match self {
-            Self::One(check) => std::slice::from_ref(check),
-            Self::Many(checks) => checks,
-        }
-    }
 }
 
 /// What a database step found or did; fields that do not belong to the action are missing.
@@ -368,7 +350,7 @@ impl Step for Sqlite {
             return Ok(Presence::Present(Leftover {
                 what: format!("file `{path}`"),
                 why: "the space that was put by for the undo is still taken".into(),
-                remove_with: format!("rm -- '{}'", path.replace('\'', "'\\''")),
+                remove_with: format!("rm -- {}", shell_word(path)),
             }));
         }
         Ok(Presence::Gone)

@@ -1,12 +1,12 @@
 //! Between JSON and SQLite values. Values are always bound, never pasted into SQL.
 
+use crate::hex::hex;
 use engine::{StepError, error::ErrorClass};
 use rusqlite::{
     Statement,
     types::{ToSqlOutput, Value as SqlValue, ValueRef},
 };
 use serde_json::{Map, Value, json};
-use std::fmt::Write;
 
 /// A value of a row.
 pub(super) fn to_json(value: ValueRef<'_>) -> Value {
@@ -15,13 +15,7 @@ pub(super) fn to_json(value: ValueRef<'_>) -> Value {
         ValueRef::Integer(int) => int.into(),
         ValueRef::Real(real) => serde_json::Number::from_f64(real).map_or(Value::Null, Value::Number),
         ValueRef::Text(text) => Value::String(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Blob(blob) => {
-            let hex = blob.iter().fold(String::with_capacity(blob.len() * 2), |mut hex, byte| {
-                let _infallible = write!(hex, "{byte:02x}");
-                hex
-            });
-            json!({ "$blob": hex })
-        }
+        ValueRef::Blob(blob) => json!({ "$blob": hex(blob) }),
     }
 }
 

@@ -4,7 +4,10 @@
 //! The lease is stdin: a beat every few seconds. When stdin ends, because the run was cancelled, killed or cut
 //! off, or when the beat stays away, a watchdog in a session of its own ends the command.
 
-use engine::{ErrorClass, StepError, host::Exec};
+use engine::{
+    ErrorClass, StepError,
+    host::{Exec, shell_word},
+};
 
 /// How often the lease is renewed, in seconds.
 pub(super) const BEAT_S: u64 = 5;
@@ -115,13 +118,13 @@ pub(super) fn guard(
         return Err(invalid(format!("`{name}` is no name of a variable")));
     }
     let mut exports: String =
-        exec.env.iter().map(|(name, value)| format!("export {name}={}; ", quote(value))).collect();
+        exec.env.iter().map(|(name, value)| format!("export {name}={}; ", shell_word(value))).collect();
     exports.push_str("export SHAKEDOWN_TREE=\"${SHAKEDOWN_TREE:+$SHAKEDOWN_TREE:}c$n");
     // Ids of runs are letters and digits.
     let plain = |run: &&str| run.bytes().all(|byte| byte.is_ascii_alphanumeric());
     exports.extend(run.filter(plain).map(|run| format!(":c{run}")));
     exports.push('"');
-    let argv = exec.argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
+    let argv = exec.argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
     let dog = "SHAKEDOWN_DOG=\"d$n\" setsid sh -c \"$d\" dog \"c$n\"";
     let start = match stdin_bytes {
         None => {
@@ -139,7 +142,7 @@ pub(super) fn guard(
     let directory = exec
         .dir
         .as_ref()
-        .map(|dir| format!("cd -- {} 2>/dev/null || say directory", quote(dir)))
+        .map(|dir| format!("cd -- {} 2>/dev/null || say directory", shell_word(dir)))
         .unwrap_or_default();
     // What comes from the playbook is put in last, so that it cannot hold a placeholder.
     let script = GUARD
@@ -147,11 +150,11 @@ pub(super) fn guard(
         .replacen("PATIENCE", &PATIENCE_S.to_string(), 1)
         .replacen("NONCE", &nonce, 1)
         .replacen("TOOLS", if stdin_bytes.is_some() { "head" } else { "" }, 1)
-        .replacen("DOG", &quote(&DOG.replace("PATIENCE", &PATIENCE_S.to_string())), 1);
+        .replacen("DOG", &shell_word(&DOG.replace("PATIENCE", &PATIENCE_S.to_string())), 1);
     let (before, rest) = script.split_once("DIRECTORY").unwrap_or_default();
     let (between, rest) = rest.split_once("PROGRAM").unwrap_or_default();
     let (middle, after) = rest.split_once("START").unwrap_or_default();
-    let script = [before, &directory, between, &quote(program), middle, &start, after].concat();
+    let script = [before, &directory, between, &shell_word(program), middle, &start, after].concat();
     let text = for_any_login_shell(&script);
     // The kernel takes at most 128 KiB in one argument, and the login shell gets all of this in one.
     if text.len() > 120 * 1024 {
@@ -201,11 +204,6 @@ fn is_variable(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// One word for a POSIX sh.
-fn quote(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// Wraps a script for sh so that sh, csh and fish alike hand it on unchanged: whatever any of them might read in a
 /// way of its own travels as an octal number.
 fn for_any_login_shell(script: &str) -> String {
@@ -223,8 +221,11 @@ fn for_any_login_shell(script: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, Guarded, for_any_login_shell, guard, quote};
-    use engine::{ErrorClass, host::Exec};
+    use super::{Ended, Guarded, for_any_login_shell, guard};
+    use engine::{
+        ErrorClass,
+        host::{Exec, shell_word},
+    };
 
     fn guarded() -> Guarded {
         guard(&Exec::new(["true"]), "abc123".into(), None, None).expect("guards")
@@ -256,6 +257,6 @@ mod tests {
         let payload = text.strip_prefix("exec /bin/sh -c 'eval \"$(printf %b \"").expect("prefix");
         let payload = payload.strip_suffix("\")\"'").expect("suffix");
         assert!(!payload.contains(['\'', '"', '$', '`', '!', '\n']) && payload.is_ascii(), "{payload}");
-        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 }

@@ -4,7 +4,7 @@ use super::unit::{Scope, Unit};
 use engine::{
     ErrorClass, StepError,
     host::{BoxFuture, Cancel},
-    step::Changes,
+    step::{Changes, Context},
 };
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
@@ -64,10 +64,10 @@ pub(super) enum Trouble {
 }
 
 impl Bus {
-    /// The manager of this machine or of this user; none where there is no bus, so that `systemctl` is asked, whose
-    /// errors people know.
-    pub(super) async fn open(scope: Scope) -> Option<Self> {
-        if !Path::new("/run/systemd/system").exists() {
+    /// The manager of this machine or of this user; none where there is no bus, and on other hosts, so that `systemctl` is
+    /// asked, whose errors people know.
+    pub(super) async fn open(cx: &Context, scope: Scope) -> Option<Self> {
+        if !cx.host.is_local() || !Path::new("/run/systemd/system").exists() {
             return None;
         }
         let connection = match scope {

@@ -89,9 +89,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 
 /// Asks for the unit's state.
 pub(super) async fn show(cx: &Context, scope: Scope, name: &str) -> Result<Unit, StepError> {
-    if cx.host.is_local()
-        && let Some(bus) = Bus::open(scope).await
-    {
+    if let Some(bus) = Bus::open(cx, scope).await {
         return tokio::select! {
             unit = bus.show(name) => unit,
             () = cx.cancel.cancelled() => {

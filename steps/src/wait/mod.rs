@@ -163,7 +163,7 @@ impl Step for Wait {
 }
 
 fn ms_since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    Millis::from(begun.elapsed()).0
 }
 
 async fn pause(cx: &Context, duration: Duration) -> Result<(), StepError> {

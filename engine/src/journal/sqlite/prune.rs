@@ -1,7 +1,7 @@
 //! Forgetting old runs.
 
 use super::{Store, lock, now_ms, to_i64};
-use crate::journal::JournalError;
+use crate::{journal::JournalError, quantity::Millis};
 use rusqlite::params;
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -20,7 +20,7 @@ impl Store {
     /// # Errors
     /// The journal cannot be written.
     pub fn prune(&self, older: Duration) -> Result<Pruned, JournalError> {
-        let before = now_ms().saturating_sub(u64::try_from(older.as_millis()).unwrap_or(u64::MAX));
+        let before = now_ms().saturating_sub(Millis::from(older).0);
         let dead = self.runs()?.iter().filter(|row| row.is_dead() && row.started_ms < before).count();
         let failed = |error: rusqlite::Error| JournalError::new(format!("cannot prune the journal: {error}"));
         let connection = lock(&self.connection);

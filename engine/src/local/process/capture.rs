@@ -88,8 +88,7 @@ impl Capture {
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         let (mut kept, mut tail) = (self.head, Vec::from(self.tail));
-        let cut = self.total > self.keep as u64 && !(kept.is_empty() && tail.is_empty());
-        if !cut {
+        if self.total <= self.keep as u64 || kept.is_empty() && tail.is_empty() {
             // Where they meet, a secret may lie across.
             kept.append(&mut tail);
             self.secrets.mask_bytes(&mut kept);
@@ -97,17 +96,15 @@ impl Capture {
         }
         self.secrets.mask_bytes(&mut kept);
         self.secrets.mask_bytes(&mut tail);
-        {
-            // The cut may have left a part of a secret, which nobody would recognise.
-            let part = self.secrets.longest().saturating_sub(1);
-            kept.truncate(kept.len().saturating_sub(part));
-            tail.drain(..part.min(tail.len()));
-            kept.truncate(whole_characters(&kept));
-            let torn = tail.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
-            tail.drain(..torn);
-            let cut = self.total.saturating_sub((kept.len() + tail.len()) as u64);
-            kept.extend_from_slice(format!("\n[{cut} bytes cut]\n").as_bytes());
-        }
+        // The cut may have left a part of a secret, which nobody would recognise.
+        let part = self.secrets.longest().saturating_sub(1);
+        kept.truncate(kept.len().saturating_sub(part));
+        tail.drain(..part.min(tail.len()));
+        kept.truncate(whole_characters(&kept));
+        let torn = tail.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+        tail.drain(..torn);
+        let cut = self.total.saturating_sub((kept.len() + tail.len()) as u64);
+        kept.extend_from_slice(format!("\n[{cut} bytes cut]\n").as_bytes());
         kept.append(&mut tail);
         kept
     }
