@@ -18,7 +18,7 @@ use reserve::Reserve;
 use run::LockFile;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -112,6 +112,9 @@ impl Store {
         make(&dir.join("locks"))?;
         make(&dir.join("scratch"))?;
         let path = dir.join("journal.sqlite");
+        // One after the other: SQLite waits for nobody when a new database is switched to its log.
+        let turn = File::open(dir).and_then(|folder| folder.lock().map(|()| folder));
+        let turn = turn.map_err(|error| cannot("lock the state folder", dir, error).hint(choose))?;
         health::check(&path)?;
         // Made by us first, for SQLite would make it as the umask says.
         OpenOptions::new()
@@ -129,6 +132,7 @@ impl Store {
             let hint = error.hint.clone().unwrap_or_else(usual);
             cannot("use the journal", &path, error).hint(hint)
         })?;
+        drop(turn);
         Ok(store)
     }
 
