@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 const OPEN: &str = "⟪secret ";
 const CLOSE: char = '⟫';
-/// Secrets that are shorter are not searched for in outputs: too much would look like them. Bytes.
-const SHORTEST: usize = 4;
+/// Nothing shorter is searched for in outputs, for too much would look like it; so no shorter secret is taken. Bytes.
+pub const SHORTEST: usize = 4;
 
 /// Where a secret is found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

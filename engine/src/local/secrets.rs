@@ -2,7 +2,7 @@
 
 use crate::{
     error::{ErrorClass, StepError},
-    secret::{SecretSource, Secrets},
+    secret::{SHORTEST, SecretSource, Secrets},
 };
 use std::{
     fs::OpenOptions,
@@ -62,6 +62,15 @@ fn look(name: &str, source: &SecretSource) -> Result<Zeroizing<String>, StepErro
     if found.is_empty() {
         return Err(missing(format!("the {source} is empty"), "put the secret there".into()));
     }
+    if found.len() < SHORTEST {
+        return Err(missing(
+            format!(
+                "the {source} has {} bytes, expected at least {SHORTEST}: a shorter secret could not be masked",
+                found.len()
+            ),
+            "choose a longer secret, or write the value into the playbook if it is none".into(),
+        ));
+    }
     Ok(found)
 }
 
@@ -110,6 +119,20 @@ fn read(name: &str, path: &Path, private: bool) -> Result<Zeroizing<String>, Ste
 mod tests {
     use super::find;
     use crate::secret::{SecretSource, mark};
+
+    #[test]
+    fn a_secret_too_short_to_be_masked_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("pin");
+        let name = "pin".to_owned();
+        for (text, taken) in [("123\n", false), ("1234\n", true)] {
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
+            let found = find([(&name, &SecretSource::File(path.display().to_string()))]);
+            assert_eq!(found.reveal(&mark("pin")).is_ok(), taken, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_file_that_others_can_read_is_refused() {
