@@ -9,6 +9,7 @@ mod hex;
 pub mod journal;
 pub mod json;
 mod place;
+pub mod postgres;
 pub mod process;
 pub mod redis_store;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub fn builtin() -> Registry {
         .with(file::File)
         .with(hash::Hash)
         .with(sqlite::Sqlite)
+        .with(postgres::Postgres)
         .with(json::Json)
         .with(systemd::Systemd)
         .with(journal::Journal)

@@ -2,7 +2,7 @@
 
 use engine::{
     ErrorClass, StepError,
-    host::{Host, Stdin},
+    host::{Host, Stdin, shell_word},
     secret::is_marked,
     step::Context,
 };
@@ -92,4 +92,13 @@ pub(crate) fn last_lines(text: &str, count: usize) -> Vec<String> {
 pub(crate) fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= 80 { line } else { line.chars().take(79).chain(['…']).collect() }
+}
+
+/// A word for `/bin/sh`, quoted only if it has to be.
+pub(crate) fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    shell_word(word)
 }

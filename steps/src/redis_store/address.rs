@@ -1,18 +1,10 @@
 //! Where the server is: for the connection with its secrets, for people without.
 
 use super::Params;
-use engine::{ErrorClass, StepError, host::shell_word, secret, step::Context};
+use crate::word::shell;
+use engine::{ErrorClass, StepError, secret, step::Context};
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use std::fmt::Write as _;
-
-/// A word for `/bin/sh`, quoted only if it has to be.
-pub(super) fn shell(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    shell_word(word)
-}
 
 /// The server as messages name it, and as `redis-cli` is told of it. Made from the parameters as the playbook has them,
 /// where secrets are only named; user and password are left out even so.
@@ -158,8 +150,8 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, shell};
-    use crate::redis_store::Params;
+    use super::Place;
+    use crate::{redis_store::Params, word::shell};
     use engine::secret::mark;
     use serde_json::json;
 

@@ -61,7 +61,7 @@ fn tls(error: &io::Error, place: &Place) -> StepError {
 
 fn look_at_certificate(place: &Place) -> String {
     let peer = place.tls.as_deref().unwrap_or("HOST:PORT");
-    format!("openssl s_client -connect {} -showcerts </dev/null", super::address::shell(peer))
+    format!("openssl s_client -connect {} -showcerts </dev/null", crate::word::shell(peer))
 }
 
 /// No answer within the limit for the connection.
