@@ -53,10 +53,39 @@ pub struct SyncSettings {
     pub verify_remote_before_delete: bool,
 }
 
+/// Where the states of files are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    #[default]
+    Sqlite,
+    Postgres,
+    /// The states in SQLite, and what is ready in a list of a Redis server.
+    #[serde(rename = "redis+sqlite")]
+    RedisSqlite,
+    /// A JSON document under a file lock.
+    Json,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct DatabaseSettings {
+    /// Which store it is; the other keys of a store are read only if it is chosen.
+    pub store: Kind,
+    /// `sqlite` and `redis+sqlite`: the database.
     pub path: PathBuf,
+    /// `postgres`: the database, as `postgresql://USER@HOST:PORT/NAME` or `host=/run/postgresql dbname=NAME user=USER`.
+    /// The daemon speaks no TLS.
+    pub url: String,
+    /// `redis+sqlite`: the server, as `redis://HOST:PORT/DB`.
+    pub redis_url: String,
+    /// `redis+sqlite`: the list of the ids of rows that are ready, the oldest on its left. What the daemon works on
+    /// stands in another list, named so with `:processing` behind it.
+    pub queue: String,
+    /// `json`: the document `{"media": [...]}`, whose elements have the columns of the table as members.
+    pub document: PathBuf,
+    /// `json`: the file that everybody locks who works on the document; `DOCUMENT.lock` if empty.
+    pub lock: PathBuf,
     pub enable_wal_mode: bool,
     pub connection_timeout_seconds: u64,
     pub max_retries: u32,
@@ -122,7 +151,13 @@ impl Default for SyncSettings {
 impl Default for DatabaseSettings {
     fn default() -> Self {
         Self {
+            store: Kind::Sqlite,
             path: "/data/media_status.db".into(),
+            url: "postgresql://media_sync@127.0.0.1:5432/media".into(),
+            redis_url: "redis://127.0.0.1:6379/0".into(),
+            queue: "media:ready".into(),
+            document: "/data/media_status.json".into(),
+            lock: PathBuf::new(),
             enable_wal_mode: true,
             connection_timeout_seconds: 30,
             max_retries: 3,
@@ -168,6 +203,18 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the config `{}`: {error}", path.display()))?;
         serde_json::from_str(&text).map_err(|error| format!("config `{}`: {error}", path.display()))
+    }
+}
+
+impl DatabaseSettings {
+    /// The file that is locked for the document.
+    pub(crate) fn document_lock(&self) -> PathBuf {
+        if !self.lock.as_os_str().is_empty() {
+            return self.lock.clone();
+        }
+        let mut name = self.document.clone().into_os_string();
+        name.push(".lock");
+        name.into()
     }
 }
 

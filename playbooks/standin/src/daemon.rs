@@ -1,23 +1,23 @@
-//! The daemon's loop: find files that are ready, send each, tell the table.
+//! The daemon's loop: find files that are ready, send each, tell the store.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::args::Args;
 use crate::config::Config;
-use crate::database::{Database, Media};
 use crate::destination::{Destination, Shipment, TransferError, hex};
 use crate::faults::FaultsFile;
 use crate::log::Log;
 use crate::paths::remote_path;
 use crate::stop::Stop;
+use crate::store::{self, Media, Store};
 
 /// The pause before the second try of a transfer; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Daemon {
     config: Config,
-    database: Database,
+    store: Box<dyn Store>,
     destination: Destination,
     faults: FaultsFile,
     interval: Duration,
@@ -27,7 +27,7 @@ pub(crate) struct Daemon {
     stop: Stop,
 }
 
-/// What became of one row.
+/// What became of one file.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Sent,
@@ -49,12 +49,11 @@ impl Daemon {
             let media = &config.local_settings.media_path;
             std::fs::create_dir_all(media)
                 .map_err(|error| format!("cannot make `{}`: {error}", media.display()))?;
-            // Last: whoever waits for the daemon takes the tables for the sign that all is there.
-            Database::create(&config.database)?;
+            // Last: whoever waits for the daemon takes the store for the sign that all is there.
+            store::create(&config.database, &stop)?;
         }
-        let database = Database::open(&config.database, stop.clone())?;
         let daemon = Self {
-            database,
+            store: store::open(&config.database, stop.clone())?,
             destination: Destination::of(&config, args.local_only),
             interval: args.interval.unwrap_or_else(|| config.sync_settings.interval()),
             once: args.once,
@@ -98,21 +97,17 @@ impl Daemon {
         if self.faults.current().hang {
             return Ok(());
         }
-        let mut last = 0;
-        while let Some(media) = self.database.next_ready(last)? {
-            if self.stop.asked() {
-                return Ok(());
-            }
-            last = media.id;
-            if self.database.begin(media.id)? {
-                self.send(&media)?;
+        while !self.stop.asked() {
+            match self.store.take()? {
+                Some(media) => self.send(&media)?,
+                None => return self.delete_sent(),
             }
         }
-        self.delete_sent()
+        Ok(())
     }
 
-    /// One row, from `downloading` to its end.
-    fn send(&self, media: &Media) -> Result<(), String> {
+    /// One file, from `downloading` to its end.
+    fn send(&mut self, media: &Media) -> Result<(), String> {
         self.log.info(&format!("sending {}", media.name));
         let tries = self.config.sync_settings.max_retry_attempts.max(1);
         let mut pause = FIRST_PAUSE;
@@ -120,17 +115,17 @@ impl Daemon {
             match self.attempt(media) {
                 Outcome::Sent => {
                     self.log.info(&format!("sent {}", media.name));
-                    return self.database.complete(media.id);
+                    return self.store.complete(media);
                 }
-                Outcome::Stuck => return Ok(()),
+                Outcome::Stuck => return self.store.leave(media),
                 Outcome::GivenBack => break,
                 Outcome::Failed(message) if attempt == tries => {
                     self.log.error(&format!("transfer of {} failed: {message}", media.name));
-                    return self.database.fail(media.id, attempt, &message);
+                    return self.store.fail(media, attempt, &message);
                 }
                 Outcome::Failed(message) => {
                     self.log.warning(&format!("try {attempt} of {tries} of {}: {message}", media.name));
-                    self.database.retry(media.id, attempt, &message)?;
+                    self.store.retry(media, attempt, &message)?;
                     if !self.stop.wait(pause) {
                         break;
                     }
@@ -139,7 +134,7 @@ impl Daemon {
             }
         }
         self.log.info(&format!("gave back {}", media.name));
-        self.database.give_back(media.id).map_err(|error| format!("cannot give back {}: {error}", media.name))
+        self.store.give_back(media).map_err(|error| format!("cannot give back {}: {error}", media.name))
     }
 
     fn attempt(&self, media: &Media) -> Outcome {
@@ -177,12 +172,12 @@ impl Daemon {
     }
 
     /// Removes local files that were sent long enough ago.
-    fn delete_sent(&self) -> Result<(), String> {
-        let settings = &self.config.sync_settings;
+    fn delete_sent(&mut self) -> Result<(), String> {
+        let settings = self.config.sync_settings.clone();
         if !settings.delete_after_sync {
             return Ok(());
         }
-        for media in self.database.sent_before(settings.safe_delete_delay_minutes)? {
+        for media in self.store.sent_before(settings.safe_delete_delay_minutes)? {
             let path = Path::new(&media.path);
             if self.stop.asked() || !path.is_file() {
                 continue;

@@ -1,22 +1,22 @@
 //! A stand-in for the daemon that sends media files from an edge box to a NAS.
 //!
 //! The bundled playbooks test a chain whose middle part is a product of its own. This crate behaves as that
-//! daemon does towards everything a playbook can see (the database, the files, the journal, the unit's
+//! daemon does towards everything a playbook can see (the store, the files, the journal, the unit's
 //! state), and can be told to fail in each way seen in the field (`faults.rs`). So the playbooks, the lab and
 //! the quickstart have a real process to test, over real ssh.
 
 mod args;
 mod config;
 mod daemon;
-mod database;
 mod destination;
 mod faults;
 mod log;
 mod paths;
 mod stop;
+mod store;
 
 pub use config::Config;
-pub use database::SCHEMA;
+pub use store::sqlite::SCHEMA;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,10 +1,11 @@
-//! `media_status.db`: the table that the dock manager, this daemon and the smoke tests share.
+//! `media_status.db`: the table as in the field.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::patience::{Patience, Refused};
+use super::{AT_ONCE, Media, Store};
 use crate::config::DatabaseSettings;
 use crate::stop::Stop;
 
@@ -42,25 +43,15 @@ END;
 /// One wait of SQLite's own; the whole busy timeout is made of these, for SIGTERM must not wait for it.
 const BUSY_SLICE: Duration = Duration::from_millis(25);
 
-/// A file that is ready to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Media {
-    pub(crate) id: i64,
-    pub(crate) path: String,
-    pub(crate) name: String,
-    pub(crate) sha256: Option<String>,
-}
-
 #[derive(Debug)]
-pub(crate) struct Database {
+pub(super) struct Sqlite {
     connection: Connection,
-    settings: DatabaseSettings,
-    stop: Stop,
+    patience: Patience,
 }
 
-impl Database {
+impl Sqlite {
     /// Makes the database, its folder and its table, if missing.
-    pub(crate) fn create(settings: &DatabaseSettings) -> Result<(), String> {
+    pub(super) fn create(settings: &DatabaseSettings) -> Result<(), String> {
         let make = || -> Result<(), Box<dyn std::error::Error>> {
             if let Some(folder) = settings.path.parent() {
                 std::fs::create_dir_all(folder)?;
@@ -76,46 +67,38 @@ impl Database {
         make().map_err(|error| format!("cannot make the database `{}`: {error}", settings.path.display()))
     }
 
-    /// Opens it, and never makes it: a missing database is a wrong path or an edge box not yet set up.
-    pub(crate) fn open(settings: &DatabaseSettings, stop: Stop) -> Result<Self, String> {
-        let open = |path: &Path| {
+    pub(super) fn open(settings: &DatabaseSettings, stop: Stop) -> Result<Self, String> {
+        let name = format!("the database `{}`", settings.path.display());
+        let open = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(path, flags)?;
+            let connection = Connection::open_with_flags(&settings.path, flags)?;
             connection.busy_timeout(BUSY_SLICE)?;
             Ok::<_, rusqlite::Error>(connection)
         };
-        let connection = open(&settings.path)
-            .map_err(|error| format!("cannot open the database `{}`: {error}", settings.path.display()))?;
-        let database = Self { connection, settings: settings.clone(), stop };
-        // Opening reads nothing yet: ask for what every sync needs, so that a foreign file fails now.
+        let connection = open().map_err(|error| format!("cannot open {name}: {error}"))?;
+        let database = Self { connection, patience: Patience::new(name, settings, stop) };
+        // Opening reads nothing yet.
         database.next_ready(0)?;
         Ok(database)
     }
 
     /// The oldest file that is downloaded and not yet sent, with an id above `after`.
-    pub(crate) fn next_ready(&self, after: i64) -> Result<Option<Media>, String> {
-        self.retried("read", |connection| {
+    fn next_ready(&self, after: i64) -> Result<Option<Media>, String> {
+        self.read(|connection| {
             connection
                 .query_row(
                     "SELECT id, file_path, file_name, file_hash FROM media_transfer_status
                      WHERE download_status = 'completed' AND transfer_status = 'pending' AND id > ?1
                      ORDER BY id LIMIT 1",
                     [after],
-                    |row| {
-                        Ok(Media {
-                            id: row.get(0)?,
-                            path: row.get(1)?,
-                            name: row.get(2)?,
-                            sha256: row.get(3)?,
-                        })
-                    },
+                    media,
                 )
                 .optional()
         })
     }
 
     /// Takes the row; false if it went or another took it meanwhile.
-    pub(crate) fn begin(&self, id: i64) -> Result<bool, String> {
+    fn begin(&self, id: i64) -> Result<bool, String> {
         let taken = self.write(
             "UPDATE media_transfer_status SET transfer_status = 'downloading',
                  transfer_start_time = CURRENT_TIMESTAMP, transfer_end_time = NULL, last_error_message = NULL
@@ -125,115 +108,119 @@ impl Database {
         Ok(taken == 1)
     }
 
-    pub(crate) fn complete(&self, id: i64) -> Result<(), String> {
-        self.write(
-            "UPDATE media_transfer_status SET transfer_status = 'completed',
-                 transfer_end_time = CURRENT_TIMESTAMP, last_error_message = NULL WHERE id = ?1",
-            params![id],
-        )
-        .map(drop)
-    }
-
-    /// One more try went wrong; the row stays taken.
-    pub(crate) fn retry(&self, id: i64, tries: u32, message: &str) -> Result<(), String> {
-        self.write(
-            "UPDATE media_transfer_status SET transfer_retry_count = ?2, last_error_message = ?3 WHERE id = ?1",
-            params![id, tries, message],
-        )
-        .map(drop)
-    }
-
-    pub(crate) fn fail(&self, id: i64, tries: u32, message: &str) -> Result<(), String> {
-        self.write(
-            "UPDATE media_transfer_status SET transfer_status = 'failed',
-                 transfer_end_time = CURRENT_TIMESTAMP, transfer_retry_count = ?2, last_error_message = ?3
-             WHERE id = ?1",
-            params![id, tries, message],
-        )
-        .map(drop)
-    }
-
-    /// Gives a row back at the end of the daemon. One short try: SIGTERM does not wait for a lock.
-    pub(crate) fn give_back(&self, id: i64) -> rusqlite::Result<()> {
-        let sql = "UPDATE media_transfer_status SET transfer_status = 'pending', transfer_start_time = NULL
-             WHERE id = ?1 AND transfer_status = 'downloading'";
-        self.connection.execute(sql, [id]).map(drop)
-    }
-
-    /// Files sent at least `minutes` ago, the newest first and no more than a sync can look at.
-    pub(crate) fn sent_before(&self, minutes: u64) -> Result<Vec<Media>, String> {
-        self.retried("read", |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT id, file_path, file_name, file_hash FROM media_transfer_status
-                 WHERE transfer_status = 'completed' AND transfer_end_time <= datetime('now', ?1)
-                 ORDER BY id DESC LIMIT 1000",
-            )?;
-            let rows = query.query_map([format!("-{minutes} minutes")], |row| {
-                Ok(Media { id: row.get(0)?, path: row.get(1)?, name: row.get(2)?, sha256: row.get(3)? })
-            })?;
-            rows.collect()
+    /// Takes this row, if it is ready.
+    pub(super) fn take_row(&self, id: i64) -> Result<Option<Media>, String> {
+        if !self.begin(id)? {
+            return Ok(None);
+        }
+        self.read(|connection| {
+            let sql = "SELECT id, file_path, file_name, file_hash FROM media_transfer_status WHERE id = ?1";
+            connection.query_row(sql, [id], media).optional()
         })
+    }
+
+    /// Gives a row back, also one that a daemon before this one had.
+    pub(super) fn give_back_row(&self, id: i64) -> Result<(), String> {
+        self.patience.once("write", || {
+            let sql =
+                "UPDATE media_transfer_status SET transfer_status = 'pending', transfer_start_time = NULL
+                 WHERE id = ?1 AND transfer_status = 'downloading'";
+            self.connection.execute(sql, [id]).map(drop).map_err(refused)
+        })
+    }
+
+    fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, String> {
+        self.patience.retried("read", || query(&self.connection).map_err(refused))
     }
 
     /// One statement in a transaction that takes the write lock at its start: a read that turns into a write
     /// fails at once when another wrote in between, whatever the busy timeout.
     fn write(&self, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Result<usize, String> {
-        self.retried("write", |connection| {
+        let write = || {
             let transaction =
-                rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+                rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
             let changed = transaction.execute(sql, values)?;
             transaction.commit()?;
             Ok(changed)
-        })
-    }
-
-    /// Tries while the database is locked: up to the busy timeout, and that `max_retries` times again with
-    /// growing pauses.
-    fn retried<T>(
-        &self,
-        what: &str,
-        action: impl Fn(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, String> {
-        let name = self.settings.path.display();
-        let mut pause = Duration::from_millis(self.settings.retry_delay_ms.max(1));
-        let mut retries = 0;
-        let mut began = Instant::now();
-        loop {
-            match action(&self.connection) {
-                Ok(value) => return Ok(value),
-                Err(error) if !is_locked(&error) => {
-                    return Err(format!("cannot {what} the database `{name}`: {error}"));
-                }
-                Err(_) if self.stop.asked() => {
-                    return Err(format!(
-                        "cannot {what} the database `{name}`: locked at the end of the daemon"
-                    ));
-                }
-                Err(_) if began.elapsed() < Duration::from_millis(self.settings.busy_timeout_ms) => {}
-                Err(error) if retries == self.settings.max_retries => {
-                    return Err(format!(
-                        "cannot {what} the database `{name}` after {} tries: {error}",
-                        retries + 1
-                    ));
-                }
-                Err(_) => {
-                    self.stop.wait(pause);
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                    retries += 1;
-                    began = Instant::now();
-                }
-            }
-        }
+        };
+        self.patience.retried("write", || write().map_err(refused))
     }
 }
 
-fn is_locked(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+impl Store for Sqlite {
+    fn take(&mut self) -> Result<Option<Media>, String> {
+        let mut last = 0;
+        while let Some(media) = self.next_ready(last)? {
+            if self.begin(media.id)? {
+                return Ok(Some(media));
+            }
+            last = media.id;
+        }
+        Ok(None)
+    }
+
+    fn complete(&mut self, media: &Media) -> Result<(), String> {
+        self.write(
+            "UPDATE media_transfer_status SET transfer_status = 'completed',
+                 transfer_end_time = CURRENT_TIMESTAMP, last_error_message = NULL WHERE id = ?1",
+            params![media.id],
+        )
+        .map(drop)
+    }
+
+    fn retry(&mut self, media: &Media, tries: u32, message: &str) -> Result<(), String> {
+        self.write(
+            "UPDATE media_transfer_status SET transfer_retry_count = ?2, last_error_message = ?3 WHERE id = ?1",
+            params![media.id, tries, message],
+        )
+        .map(drop)
+    }
+
+    fn fail(&mut self, media: &Media, tries: u32, message: &str) -> Result<(), String> {
+        self.write(
+            "UPDATE media_transfer_status SET transfer_status = 'failed',
+                 transfer_end_time = CURRENT_TIMESTAMP, transfer_retry_count = ?2, last_error_message = ?3
+             WHERE id = ?1",
+            params![media.id, tries, message],
+        )
+        .map(drop)
+    }
+
+    fn leave(&mut self, _: &Media) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn give_back(&mut self, media: &Media) -> Result<(), String> {
+        self.give_back_row(media.id)
+    }
+
+    fn sent_before(&mut self, minutes: u64) -> Result<Vec<Media>, String> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT id, file_path, file_name, file_hash FROM media_transfer_status
+                 WHERE transfer_status = 'completed' AND transfer_end_time <= datetime('now', ?1)
+                 ORDER BY id DESC LIMIT ?2",
+            )?;
+            let rows = query.query_map(params![format!("-{minutes} minutes"), AT_ONCE], media)?;
+            rows.collect()
+        })
+    }
+}
+
+fn media(row: &Row<'_>) -> rusqlite::Result<Media> {
+    Ok(Media { id: row.get(0)?, path: row.get(1)?, name: row.get(2)?, sha256: row.get(3)? })
+}
+
+fn refused(error: rusqlite::Error) -> Refused {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Refused::ForNow(error.to_string()),
+        _ => Refused::ForGood(error.to_string()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Database;
+    use super::Sqlite;
     use crate::config::DatabaseSettings;
     use crate::stop::Stop;
     use rusqlite::Connection;
@@ -248,8 +235,8 @@ mod tests {
             retry_delay_ms: 1,
             ..Default::default()
         };
-        Database::create(&settings).expect("create");
-        Database::create(&settings).expect("twice changes nothing");
+        Sqlite::create(&settings).expect("create");
+        Sqlite::create(&settings).expect("twice changes nothing");
         (dir, settings)
     }
 
@@ -290,13 +277,13 @@ mod tests {
         insert(&connection, "not yet", "downloading");
         insert(&connection, "first", "completed");
         insert(&connection, "second", "completed");
-        let database = Database::open(&settings, Stop::default()).expect("open");
+        let database = Sqlite::open(&settings, Stop::default()).expect("open");
         let first = database.next_ready(0).expect("read").expect("a row");
         assert_eq!(first.name, "first");
         assert_eq!(database.begin(first.id), Ok(true));
         assert_eq!(database.begin(first.id), Ok(false), "taken already");
         assert_eq!(database.next_ready(0).expect("read").expect("a row").name, "second");
-        database.give_back(first.id).expect("give back");
+        database.give_back_row(first.id).expect("give back");
         assert_eq!(database.next_ready(0).expect("read").expect("a row").name, "first");
     }
 
@@ -305,7 +292,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("none.db");
         let settings = DatabaseSettings { path: path.clone(), ..Default::default() };
-        assert!(Database::open(&settings, Stop::default()).is_err());
+        assert!(Sqlite::open(&settings, Stop::default()).is_err());
         assert!(!path.exists());
     }
 
@@ -314,7 +301,7 @@ mod tests {
         let (_dir, settings) = fresh();
         let holder = Connection::open(&settings.path).expect("open");
         insert(&holder, "a", "completed");
-        let database = Database::open(&settings, Stop::default()).expect("open");
+        let database = Sqlite::open(&settings, Stop::default()).expect("open");
         holder.execute_batch("BEGIN IMMEDIATE").expect("lock");
         let error = database.begin(1).expect_err("locked");
         assert!(error.contains("after 2 tries") && error.contains("locked"), "{error}");
