@@ -7,7 +7,7 @@ use super::{
     pointer,
     store::{self, Found, Place, Record, absent, require_writable},
     style::Style,
-    tree::{Document, Kind},
+    tree::{By, Document, Kind, Node, alike},
 };
 use engine::{
     ErrorClass, StepError,
@@ -22,11 +22,36 @@ fn required(path: &str) -> Result<Found, StepError> {
     store::read(path)?.ok_or_else(|| absent(path))
 }
 
-/// The value at a pointer.
-pub(super) fn get(path: &str, tokens: &[String]) -> Result<Output, StepError> {
+/// Values at pointers within an element.
+pub(super) type Wanted = Vec<(Vec<String>, Document)>;
+
+/// The value at a pointer, or of an array the element that is wanted.
+pub(super) fn get(path: &str, tokens: &[String], wanted: Option<&Wanted>) -> Result<Output, StepError> {
     let found = required(path)?;
     let document = store::parse(path, &found.text)?;
     let node = pointer::require(&document, path, tokens)?;
+    let Some(wanted) = wanted else { return shown(path, tokens, &document, node) };
+    let Kind::Array(items) = &node.kind else {
+        let message = format!(
+            "`{path}` at `{}` is of the type {}: expected an array, for `where` chooses an element",
+            pointer::show(tokens),
+            node.kind()
+        );
+        return Err(StepError::new(ErrorClass::Invalid, message));
+    };
+    let has = |item: &Node, (at, value): &(Vec<String>, Document)| {
+        pointer::find(item, at).is_some_and(|node| alike(By::Value, value, &value.root, &document, node))
+    };
+    let mut fitting = items.iter().enumerate().filter(|(_, item)| wanted.iter().all(|one| has(item, one)));
+    let Some((index, first)) = fitting.next() else {
+        return Ok(Output { kind: Some("null".into()), ..Output::default() });
+    };
+    let output = shown(path, tokens, &document, first)?;
+    let others = fitting.count() as u64;
+    Ok(Output { index: Some(index as u64), same: others, ..output })
+}
+
+fn shown(path: &str, tokens: &[String], document: &Document, node: &Node) -> Result<Output, StepError> {
     let depth = node.depth();
     if depth > DEEPEST_OUTPUT {
         let message = format!(

@@ -25,7 +25,7 @@ use engine::{
 use lock::{Lock, Turn};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use store::Place;
@@ -42,7 +42,7 @@ pub struct Json;
 /// What a document step found or did; fields that do not belong to the action are missing or empty.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Output {
-    /// `get`: the value. A number that JSON readers of this program cannot hold exactly, such as `1e400`, appears as
+    /// `get`: the value; null if no element is as `where` says. A number that JSON readers of this program cannot hold exactly, such as `1e400`, appears as
     /// its text.
     #[serde(default)]
     pub value: Value,
@@ -61,10 +61,11 @@ pub struct Output {
     /// `set` and `remove`: the value that was there before, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier: Option<Value>,
-    /// `append` and `remove`: the place in the array, from 0.
+    /// `append`, `remove` and `get` with `where`: the place in the array, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// `append` and `remove`: how many equal elements the array held before.
+    /// `append` and `remove`: how many equal elements the array held before; `get` with `where`: how many others are
+    /// as it says.
     #[serde(default)]
     pub same: u64,
     /// `check`: what was found.
@@ -112,7 +113,8 @@ impl Step for Json {
         Docs {
             summary: "reads, checks and changes a JSON document that another program uses too",
             details: "Values are named by JSON Pointers (RFC 6901): `/jobs/0/name`, with `~1` for `/` and `~0` for `~` \
-                      in a key; an empty text is the whole document.\n\nReads take a shared flock and changes an \
+                      in a key; an empty text is the whole document. `get` with `where` finds the element of an \
+                      array that has these values.\n\nReads take a shared flock and changes an \
                       exclusive one, on the document itself or on the file that `lock` names; that has to be the one \
                       the other program locks. A lock on the document itself is taken anew if the document was \
                       replaced during the wait. Locks are waited for up to `lock_timeout`, and the waits are counted \
@@ -217,8 +219,12 @@ impl Step for Json {
             let lock = lock(cx, params, &path, checks.contains(&Check::Writable))?;
             let tokens = pointer::parse(params.pointer())?;
             let get = params.get.is_some();
+            let wanted = params.wanted.as_ref().map(|wanted| wanted_parts(cx, wanted)).transpose()?;
             let work = move |_| {
-                let found = if get { guest::get(&path, &tokens) } else { guest::check(&path, &checks) };
+                let found = match get {
+                    true => guest::get(&path, &tokens, wanted.as_ref()),
+                    false => guest::check(&path, &checks),
+                };
                 found.map(Turn::Done)
             };
             lock.hold(&mut effort, work).await?
@@ -381,6 +387,17 @@ fn revealed(cx: &Context, value: &Value) -> Result<Value, StepError> {
         }
         other => other.clone(),
     })
+}
+
+/// What `where` asks for, secrets put in.
+fn wanted_parts(cx: &Context, wanted: &Map<String, Value>) -> Result<guest::Wanted, StepError> {
+    let part = |(at, value): (&String, &Value)| {
+        let document = Document::parse(revealed(cx, value)?.to_string()).map_err(|flaw| {
+            StepError::new(ErrorClass::Invalid, format!("`where` cannot be compared: {}", flaw.message))
+        })?;
+        Ok((pointer::parse(at)?, document))
+    };
+    wanted.iter().map(part).collect()
 }
 
 /// The change that the parameters ask for, if they ask for one. A probe leaves secrets where they are.

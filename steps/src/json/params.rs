@@ -8,7 +8,7 @@ use engine::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 const ACTIONS: [&str; 5] = ["get", "set", "append", "remove", "check"];
 
@@ -21,6 +21,10 @@ pub struct Params {
     /// The pointer of the value to read, such as `/jobs/0/name`; an empty text is the whole document.
     #[serde(default)]
     pub(super) get: Option<String>,
+    /// For `get` of an array: only the element that has these values, each at a pointer within it, such as
+    /// `{/name: smoke}`; of several the first.
+    #[serde(default, rename = "where")]
+    pub(super) wanted: Option<Map<String, Value>>,
     /// A value to put in place of another or to add to an object; undone if it still is what was set.
     #[serde(default)]
     pub(super) set: Option<Set>,
@@ -124,9 +128,11 @@ pub(super) fn describe(view: &ParamsView<'_>) -> Description {
     if view.has("check") {
         return Description::reads(format!("check {path}: {}", view.words("check")));
     }
+    let what = if view.has("where") { "an element of " } else { "" };
     match view.show("get").as_str() {
-        "" => Description::reads(format!("get all of {file}")),
-        at => Description::reads(format!("get {at} of {file}")),
+        "" if what.is_empty() => Description::reads(format!("get all of {file}")),
+        "" => Description::reads(format!("get {what}{file}")),
+        at => Description::reads(format!("get {what}{at} of {file}")),
     }
 }
 
@@ -137,6 +143,15 @@ pub(super) fn check(view: &ParamsView<'_>) -> Vec<(String, String)> {
     }
     if view.has("id") && !view.has("append") {
         wrong.push(("id".into(), "`id` goes with `append`".into()));
+    }
+    if view.has("where") && !view.has("get") {
+        wrong.push(("where".into(), "`where` goes with `get`".into()));
+    }
+    let keys = view.get("where").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    for key in keys.filter(|key| !key.contains("${")) {
+        if let Err(error) = pointer::parse(key) {
+            wrong.push(("where".into(), error.message));
+        }
     }
     let pointers =
         [("get", None), ("remove", None), ("id", None), ("set", Some("at")), ("append", Some("to"))];

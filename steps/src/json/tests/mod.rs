@@ -117,6 +117,26 @@ async fn values_are_read_as_they_stand() {
 }
 
 #[tokio::test]
+async fn the_element_that_has_these_values_is_read() {
+    let bench = bench();
+    write(&bench, r#"{"jobs": ["x", {"n": 1, "名": {"a/b": 1.0}}, {"n": 2, "名": {"a/b": 1}}, {"n": 3}]}"#);
+    let of = |wanted: Value| json!({ "path": bench.at("it.json"), "get": "/jobs", "where": wanted });
+    for (wanted, n, index, others) in [
+        (json!({ "/n": 3 }), json!(3), json!(3), 0),
+        (json!({ "/名/a~1b": 1 }), json!(1), json!(1), 1),
+        (json!({ "/名/a~1b": 1, "/n": 2 }), json!(2), json!(2), 0),
+        (json!({ "/n": "3" }), Value::Null, Value::Null, 0),
+    ] {
+        let out = bench.run("json", of(wanted.clone())).await.expect("reads");
+        assert_eq!((&out["value"]["n"], &out["index"]), (&n, &index), "{wanted}");
+        assert_eq!(out["same"], others, "{wanted}");
+    }
+    let whole = json!({ "path": bench.at("it.json"), "get": "", "where": { "/n": 1 } });
+    let error = bench.run("json", whole).await.expect_err("no array");
+    assert!(error.class == ErrorClass::Invalid && error.message.contains("expected an array"), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_told_with_what_is() {
     let bench = bench();
     for (pointer, class, words, hint) in [
@@ -291,6 +311,8 @@ fn parameters_are_checked_and_described_before_anything_runs() {
         (json!({ "path": "a", "get": "", "create": true }), "`create` goes with"),
         (json!({ "path": "a", "get": "", "id": "/a" }), "`id` goes with"),
         (json!({ "path": "a", "get": "a" }), "did you mean `/a`?"),
+        (json!({ "path": "a", "remove": "/a", "where": { "/b": 1 } }), "`where` goes with"),
+        (json!({ "path": "a", "get": "/a", "where": { "b": 1 } }), "no JSON Pointer"),
         (json!({ "path": "a", "set": { "at": "/l/-", "value": 1 } }), "use `append`"),
         (json!({ "path": "a", "remove": "" }), "the whole document"),
     ] {
