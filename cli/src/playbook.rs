@@ -94,7 +94,7 @@ pub(crate) fn plan(
 }
 
 fn tell_problems(playbook: &Playbook, problems: Vec<PlanProblem>, out: &Out) {
-    let mut placed = Diagnostics::new(playbook.source.clone());
+    let mut placed = Diagnostics::of(playbook.sources.clone());
     for problem in problems {
         match problem.span {
             Some(span) => {

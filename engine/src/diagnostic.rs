@@ -1,5 +1,6 @@
 //! What is wrong with a playbook, where, and what to do: collected all at once, printed like rustc.
 
+use crate::sources::Sources;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 use std::{ops::Range, sync::Arc};
@@ -13,7 +14,7 @@ pub struct Source {
     pub text: String,
 }
 
-/// Where something stands in a [`Source`]: bytes from `start` up to `end`.
+/// Where something stands in a [`Source`]: bytes from `start` up to `end`; see [`Sources`] where there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Span {
     /// The first byte.
@@ -161,10 +162,10 @@ impl Diagnostic {
     }
 }
 
-/// All that is wrong with one text, in its order.
+/// All that is wrong with a text and with those it includes, in their order.
 #[derive(Clone, Debug)]
 pub struct Diagnostics {
-    source: Arc<Source>,
+    sources: Sources,
     list: Vec<Diagnostic>,
 }
 
@@ -172,7 +173,24 @@ impl Diagnostics {
     /// None so far.
     #[must_use]
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, list: Vec::new() }
+        Self::of(Sources::of(source))
+    }
+
+    /// None so far, of several texts.
+    #[must_use]
+    pub fn of(sources: Sources) -> Self {
+        Self { sources, list: Vec::new() }
+    }
+
+    /// The texts.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Adds a text, and gives the byte at which its spans begin.
+    pub fn add_source(&mut self, source: Arc<Source>) -> usize {
+        self.sources.add(source)
     }
 
     /// Adds one.
@@ -204,22 +222,28 @@ impl Diagnostics {
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let text = visible(&self.source.text);
-        let blocks: Vec<String> = self.list.iter().map(|d| self.render_one(d, &text, &renderer)).collect();
+        let mut blocks = Vec::new();
+        // The diagnostics of a text follow each other: each text is made harmless once.
+        let same = |a: &Diagnostic, b: &Diagnostic| Arc::ptr_eq(self.sources.at(a.span).0, self.sources.at(b.span).0);
+        for of_text in self.list.chunk_by(same) {
+            let text = of_text.first().map(|d| visible(&self.sources.at(d.span).0.text)).unwrap_or_default();
+            blocks.extend(of_text.iter().map(|d| self.render_one(d, &text, &renderer)));
+        }
         blocks.join("\n\n")
     }
 
     fn render_one(&self, diagnostic: &Diagnostic, text: &str, renderer: &Renderer) -> String {
+        let (source, place) = self.sources.at(diagnostic.span);
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let message = visible(&diagnostic.message);
-        let start = floor(text, diagnostic.span.start);
+        let start = floor(text, place.start);
         // A caret under many lines hides the place: the first line tells it.
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-        let end = floor(text, diagnostic.span.end).clamp(start, line_end.max(start));
-        let name = visible(&self.source.name);
+        let end = floor(text, place.end).clamp(start, line_end.max(start));
+        let name = visible(&source.name);
         let snippet =
             Snippet::source(text).path(name.as_str()).annotation(AnnotationKind::Primary.span(start..end));
         let mut report =
@@ -235,17 +259,18 @@ impl Diagnostics {
     /// columns from 1, columns in characters.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let place = |byte: usize| {
-            let (line, column) = self.source.position(byte);
-            serde_json::json!({ "line": line, "column": column })
-        };
         let one = |d: &Diagnostic| {
+            let (source, span) = self.sources.at(d.span);
+            let place = |byte: usize| {
+                let (line, column) = source.position(byte);
+                serde_json::json!({ "line": line, "column": column })
+            };
             serde_json::json!({
-                "file": self.source.name,
+                "file": source.name,
                 "code": d.code.name(),
                 "severity": match d.severity { Severity::Error => "error", Severity::Warning => "warning" },
                 "message": d.message,
-                "range": { "start": place(d.span.start), "end": place(d.span.end) },
+                "range": { "start": place(span.start), "end": place(span.end) },
                 "hint": d.hint,
             })
         };

@@ -20,9 +20,11 @@ pub mod report;
 pub mod schedule;
 pub mod schema;
 pub mod secret;
+pub mod sources;
 pub mod step;
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity, Source, Span};
 pub use error::{ErrorClass, StepError};
 pub use registry::Registry;
+pub use sources::Sources;
 pub use step::Step;

@@ -90,7 +90,7 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         scope,
         problems: Vec::new(),
         keep: inputs.keep,
-        places: Places::new(&playbook.source.text),
+        places: Places::new(&playbook.sources.main().text),
     };
     let mut steps = builder.steps(&graph);
     if !builder.problems.is_empty() {
@@ -102,7 +102,7 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         hash: String::new(),
         playbook: playbook.name.clone(),
         description: playbook.description.clone(),
-        source: playbook.source.name.clone(),
+        source: playbook.sources.main().name.clone(),
         run: inputs.run.clone(),
         params,
         vars,
@@ -291,7 +291,7 @@ impl Builder<'_> {
                 None
             }
         });
-        let at = self.places.of(&self.playbook.source.text, def.span.start);
+        let at = self.places.of(&self.playbook.sources.main().text, def.span.start);
         let body = body_of(def, each.as_ref());
         Some(PlannedStep {
             id,

@@ -33,7 +33,7 @@ pub fn read_inventory(source: &Arc<Source>) -> Result<Inventory, Diagnostics> {
     };
     let mut inventory = Inventory::default();
     if let Some(mut fields) = Fields::of(&root, "inventory", &mut found) {
-        let mut reader = Reader { source, found: &mut found, exprs: Vec::new() };
+        let mut reader = Reader { found: &mut found, exprs: Vec::new() };
         inventory.hosts =
             fields.take("hosts").map(|(_, node)| read_hosts(node, &mut reader)).unwrap_or_default();
         inventory.groups =

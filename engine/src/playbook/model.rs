@@ -1,21 +1,21 @@
 //! A playbook that has been read and found valid. Nothing here is evaluated yet.
 
 use crate::{
-    diagnostic::{Source, Span},
+    diagnostic::Span,
     event::Phase,
     expr::Expr,
     quantity::Millis,
+    sources::Sources,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::sync::Arc;
 
 /// A valid playbook.
 #[derive(Clone, Debug)]
 pub struct Playbook {
-    /// The text it was read from.
-    pub source: Arc<Source>,
+    /// The text it was read from, and those it includes.
+    pub sources: Sources,
     /// Its name.
     pub name: String,
     /// What it proves, in a sentence.

@@ -49,7 +49,7 @@ pub fn read(
             return Err(found);
         }
     };
-    let playbook = read_root(&source, &root, registry, inventory, &mut found);
+    let playbook = read_root(&root, registry, inventory, &mut found);
     match playbook {
         Some(playbook) if !found.has_errors() => {
             if let Err(cycles) = Graph::new(&playbook) {
@@ -68,7 +68,6 @@ pub fn read(
 }
 
 fn read_root(
-    source: &Arc<Source>,
     root: &Node,
     registry: &Registry,
     inventory: &Inventory,
@@ -104,7 +103,7 @@ fn read_root(
         }
     });
     let params = fields.take("params").map(|(_, node)| read_params(node, found)).unwrap_or_default();
-    let mut reader = Reader { source, found, exprs: Vec::new() };
+    let mut reader = Reader { found, exprs: Vec::new() };
     let vars = fields.take("vars").map(|(_, node)| read_vars(node, &mut reader)).unwrap_or_default();
     let var_exprs = 0..reader.exprs.len();
     let own = Inventory {
@@ -197,7 +196,7 @@ fn read_root(
         }
     };
     Some(Playbook {
-        source: source.clone(),
+        sources: found.sources().clone(),
         name,
         description,
         params,

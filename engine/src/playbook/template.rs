@@ -2,7 +2,7 @@
 
 use super::raw::{Node, NodeValue};
 use crate::{
-    diagnostic::{Code, Diagnostic, Diagnostics, Source, Span},
+    diagnostic::{Code, Diagnostic, Diagnostics, Span},
     expr::Expr,
     playbook::{Part, Template},
 };
@@ -31,7 +31,6 @@ impl Placed {
 
 /// Compiles expressions and remembers all of them.
 pub(super) struct Reader<'a> {
-    pub(super) source: &'a Source,
     pub(super) found: &'a mut Diagnostics,
     pub(super) exprs: Vec<Placed>,
 }
@@ -61,7 +60,7 @@ impl Reader<'_> {
 
     /// Where `part` of a scalar's value stands in the source, if the value stands there letter by letter.
     fn inside(&self, node: &Node, part: &str, after: usize) -> Option<Span> {
-        let raw = self.source.text.get(node.span.range())?;
+        let raw = self.found.sources().slice(node.span)?;
         let at = raw.get(after.min(raw.len())..)?.find(part)? + after.min(raw.len());
         Some(Span::new(node.span.start + at, node.span.start + at + part.len()))
     }
