@@ -4,10 +4,13 @@ mod convert;
 mod explain;
 mod refs;
 mod scope;
+mod syntax;
+mod types;
 
 pub(crate) use convert::kind_of;
-pub use refs::{ROOTS, Reference};
+pub use refs::{ROOTS, Reference, UnknownCall};
 pub use scope::{Outside, Scope};
+pub use types::Kinds;
 
 use cel::{Context as CelContext, Env, FunctionContext, IdedExpr, Value as CelValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -44,7 +47,7 @@ pub struct Expr(Arc<Compiled>);
 struct Compiled {
     text: String,
     ast: IdedExpr,
-    references: Vec<Reference>,
+    found: refs::Found,
 }
 
 /// What is wrong with an expression, or with its values.
@@ -54,6 +57,14 @@ pub struct ExprError {
     pub message: String,
     /// Where, in bytes of the expression's text.
     pub range: Range<usize>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl ExprError {
+    fn new(message: impl Into<String>, range: Range<usize>) -> Self {
+        Self { message: message.into(), range, hint: None }
+    }
 }
 
 impl Expr {
@@ -66,26 +77,26 @@ impl Expr {
         if text.len() > MAX_LENGTH {
             let message =
                 format!("the expression has {} bytes, at most {MAX_LENGTH} are allowed", text.len());
-            return Err(ExprError { message, range: whole });
+            return Err(ExprError::new(message, whole));
         }
         let operators = count_operators(text);
         if operators > MAX_OPERATORS {
             let message =
                 format!("the expression has {operators} operators, at most {MAX_OPERATORS} are allowed");
-            return Err(ExprError { message, range: whole });
+            return Err(ExprError::new(message, whole));
         }
         if text.trim().is_empty() {
-            return Err(ExprError { message: "the expression is empty".into(), range: whole });
+            return Err(ExprError::new("the expression is empty", whole));
         }
         let (ast, info) = stacker::grow(STACK, || ENVIRONMENT.parser().parse_with_source_info(text))
             .map_err(|errors| {
                 let first = errors.errors.first();
                 let range = first.map_or(whole, |error| at(text, error.pos));
-                let message = first.map_or("cannot be parsed".into(), |error| plain_syntax_error(&error.msg));
-                ExprError { message: format!("syntax error: {message}"), range }
+                let message = first.map_or("this is no expression".into(), |error| syntax::plain(&error.msg));
+                ExprError { hint: syntax::hint(text, range.start), ..ExprError::new(message, range) }
             })?;
-        let references = refs::references(&ast, &info, text);
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), ast, references })))
+        let found = refs::find(&ast, &info, text);
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), ast, found })))
     }
 
     /// The text it was compiled from.
@@ -97,18 +108,39 @@ impl Expr {
     /// The names it uses, each with its place in the text.
     #[must_use]
     pub fn references(&self) -> &[Reference] {
-        &self.0.references
+        &self.0.found.references
+    }
+
+    /// Calls of functions that do not exist.
+    #[must_use]
+    pub fn unknown_functions(&self) -> &[UnknownCall] {
+        &self.0.found.unknown
+    }
+
+    /// The names that `map`, `exists` and the like bind, each with its place in the text.
+    #[must_use]
+    pub fn bound(&self) -> &[(String, Range<usize>)] {
+        &self.0.found.bound
+    }
+
+    /// Its value, if it uses neither names nor the world nor loops: then it is the same at any time.
+    #[must_use]
+    pub fn constant(&self) -> Option<Result<Value, ExprError>> {
+        let found = &self.0.found;
+        let world = ["load", "env", "range"].iter().any(|name| self.0.text.contains(name));
+        let known = found.references.is_empty() && found.unknown.is_empty() && found.bound.is_empty();
+        (known && !world).then(|| self.eval(&Scope::default()))
     }
 
     /// The ids of the steps it refers to, in the order of the text.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
-        self.0.references.iter().filter_map(Reference::step)
+        self.0.found.references.iter().filter_map(Reference::step)
     }
 
     /// Whether it uses the name `root`, such as `out`.
     #[must_use]
     pub fn uses(&self, root: &str) -> bool {
-        self.0.references.iter().any(|reference| reference.path[0] == root)
+        self.0.found.references.iter().any(|reference| reference.path[0] == root)
     }
 
     /// Its value.
@@ -120,7 +152,7 @@ impl Expr {
         stacker::grow(STACK, || {
             let context = self.context(scope);
             let value = context.resolve(&self.0.ast).map_err(|error| self.describe(&error))?;
-            convert::to_json(&value).map_err(|message| ExprError { message, range: whole() })
+            convert::to_json(&value).map_err(|message| ExprError::new(message, whole()))
         })
     }
 
@@ -133,7 +165,7 @@ impl Expr {
             Value::Bool(truth) => Ok(truth),
             other => {
                 let message = format!("expected true or false, found {}", convert::kind_of(&other));
-                Err(ExprError { message, range: 0..self.0.text.len() })
+                Err(ExprError::new(message, 0..self.0.text.len()))
             }
         }
     }
@@ -146,7 +178,7 @@ impl Expr {
 
     fn context(&self, scope: &Scope) -> CelContext<'static, 'static> {
         let mut context = CelContext::with_env(ENVIRONMENT.clone());
-        for (name, value) in scope.visible(&self.0.references) {
+        for (name, value) in scope.visible(&self.0.found.references) {
             context.add_variable_from_value(name, convert::to_cel(&value));
         }
         add_functions(&mut context, scope);
@@ -164,7 +196,7 @@ impl Expr {
             }
             other => lower_first(&other.to_string()),
         };
-        ExprError { message, range: whole }
+        ExprError::new(message, whole)
     }
 }
 
@@ -201,9 +233,6 @@ fn add_functions(context: &mut CelContext<'_, '_>, scope: &Scope) {
     ];
     debug_assert!(added.iter().all(Result::is_ok), "a function of ours has the name of a standard one");
 }
-
-/// The names of all functions that an expression may call, for "did you mean".
-pub const FUNCTIONS: [&str; 5] = ["load", "env", "basename", "dirname", "range"];
 
 /// Counts operators outside of text literals; a run of operator characters is one.
 fn count_operators(text: &str) -> usize {
@@ -243,13 +272,6 @@ fn at(text: &str, (line, column): (isize, isize)) -> Range<usize> {
     let start = before + rest.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum::<usize>();
     let width = text[start.min(text.len())..].chars().next().map_or(0, char::len_utf8);
     start.min(text.len())..(start + width).min(text.len())
-}
-
-/// The parser's own words, shortened: it lists every token it would have taken.
-fn plain_syntax_error(message: &str) -> String {
-    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    let message = message.split(" expecting ").next().unwrap_or(message);
-    lower_first(&message.replace("'<EOF>'", "the end of the expression"))
 }
 
 fn lower_first(text: &str) -> String {

@@ -1,5 +1,6 @@
 //! The names that an expression uses, found without evaluating it.
 
+use crate::diagnostic::did_you_mean;
 use cel::{
     IdedExpr,
     common::ast::{CallExpr, EntryExpr, Expr as Ast, LiteralValue, SourceInfo, operators},
@@ -28,14 +29,116 @@ impl Reference {
     pub fn step(&self) -> Option<&str> {
         (self.path[0] == "steps").then(|| self.path.get(1).map(String::as_str)).flatten()
     }
+
+    /// Where one part of the path stands, if all of it stands there letter by letter; else the whole.
+    #[must_use]
+    pub fn part(&self, index: usize) -> Range<usize> {
+        let whole = self.path.iter().map(|part| part.len() + 1).sum::<usize>() == self.range.len() + 1;
+        match (whole, self.path.get(index)) {
+            (true, Some(part)) => {
+                let before: usize = self.path[..index].iter().map(|part| part.len() + 1).sum();
+                self.range.start + before..self.range.start + before + part.len()
+            }
+            _ => self.range.clone(),
+        }
+    }
 }
 
-/// All references of an expression in the order of its text, and its unknown functions as roots.
-pub(super) fn references(ast: &IdedExpr, info: &SourceInfo, text: &str) -> Vec<Reference> {
-    let mut finder = Finder { info, text, found: Vec::new(), local: Vec::new() };
+/// A call of a function that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownCall {
+    /// The function's name.
+    pub name: String,
+    /// Where it stands in the expression's text.
+    pub range: Range<usize>,
+    /// Whether it is called on a value: `value.name()`.
+    pub on_value: bool,
+}
+
+/// The functions that are called as `name(…)`.
+const FUNCTIONS: [&str; 16] = [
+    "size", "string", "int", "uint", "double", "bool", "bytes", "type", "dyn", "matches", "has", "load",
+    "env", "basename", "dirname", "range",
+];
+
+/// The functions that are called as `value.name(…)`.
+const METHODS: [&str; 31] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "charAt",
+    "indexOf",
+    "lastIndexOf",
+    "join",
+    "lowerAscii",
+    "upperAscii",
+    "trim",
+    "replace",
+    "split",
+    "substring",
+    "format",
+    "reverse",
+    "slice",
+    "flatten",
+    "distinct",
+    "sort",
+    "sortBy",
+    "map",
+    "filter",
+    "all",
+    "exists",
+    "exists_one",
+    "existsOne",
+    "hasValue",
+    "orValue",
+    "value",
+];
+
+impl UnknownCall {
+    /// What could have been meant.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let (here, there): (&[&str], &[&str]) =
+            if self.on_value { (&METHODS, &FUNCTIONS) } else { (&FUNCTIONS, &METHODS) };
+        if there.contains(&self.name.as_str()) {
+            return match self.on_value {
+                true => format!("it is called as `{}(…)`", self.name),
+                false => format!("it is called on a value: `value.{}(…)`", self.name),
+            };
+        }
+        did_you_mean(&self.name, here.iter().copied())
+            .unwrap_or_else(|| format!("the functions are: {}", here.join(", ")))
+    }
+}
+
+/// What a walk over an expression finds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) references: Vec<Reference>,
+    pub(super) unknown: Vec<UnknownCall>,
+    /// Names that `map` and the like bind.
+    pub(super) bound: Vec<(String, Range<usize>)>,
+}
+
+/// All references of an expression in the order of its text, its unknown functions, and the names it binds.
+pub(super) fn find(ast: &IdedExpr, info: &SourceInfo, text: &str) -> Found {
+    let mut finder =
+        Finder { info, text, found: Vec::new(), local: Vec::new(), unknown: Vec::new(), bound: Vec::new() };
     finder.visit(ast);
     finder.found.sort_by_key(|reference| reference.range.start);
-    finder.found
+    Found { references: finder.found, unknown: finder.unknown, bound: finder.bound }
+}
+
+/// Where a word stands that is followed by `mark`; the whole text if nowhere.
+fn word(text: &str, name: &str, mark: char) -> Range<usize> {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .find(|(at, _)| {
+            !text[..*at].ends_with(part) && text[at + name.len()..].trim_start().starts_with(mark)
+        })
+        .map_or(0..text.len(), |(at, _)| at..at + name.len())
 }
 
 struct Finder<'a> {
@@ -44,6 +147,8 @@ struct Finder<'a> {
     found: Vec<Reference>,
     /// Names bound by `map`, `filter`, `all` and `exists`.
     local: Vec<String>,
+    unknown: Vec<UnknownCall>,
+    bound: Vec<(String, Range<usize>)>,
 }
 
 impl Finder<'_> {
@@ -59,6 +164,7 @@ impl Finder<'_> {
         match &node.expr {
             Ast::Call(call) if self.by_own_key(call) => {}
             Ast::Call(call) => {
+                self.note_unknown(call);
                 if let Some(target) = &call.target {
                     self.visit(target);
                 }
@@ -71,6 +177,9 @@ impl Finder<'_> {
             Ast::Comprehension(c) => {
                 self.visit(&c.iter_range);
                 let bound = self.local.len();
+                for name in std::iter::once(&c.iter_var).chain(&c.iter_var2).filter(|n| !n.starts_with('@')) {
+                    self.bound.push((name.clone(), word(self.text, name, ',')));
+                }
                 self.local.push(c.iter_var.clone());
                 self.local.extend(c.iter_var2.clone());
                 self.local.push(c.accu_var.clone());
@@ -80,6 +189,18 @@ impl Finder<'_> {
                 self.local.truncate(bound);
             }
             Ast::Ident(_) | Ast::Literal(_) | Ast::Unspecified => {}
+        }
+    }
+
+    fn note_unknown(&mut self, call: &CallExpr) {
+        let name = call.func_name.as_str();
+        let on_value = call.target.is_some();
+        let known: &[&str] = if on_value { &METHODS } else { &FUNCTIONS };
+        // Operators and what macros make have names that nobody can write.
+        let written = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with('_');
+        if written && !known.contains(&name) {
+            let range = word(self.text, name, '(');
+            self.unknown.push(UnknownCall { name: name.to_owned(), range, on_value });
         }
     }
 
@@ -128,7 +249,7 @@ impl Finder<'_> {
 }
 
 /// `a.b["c"].d` as its parts, with the id of the node that names `a`.
-fn path_of(node: &IdedExpr) -> Option<(Vec<String>, u64)> {
+pub(super) fn path_of(node: &IdedExpr) -> Option<(Vec<String>, u64)> {
     match &node.expr {
         Ast::Ident(name) => Some((vec![name.clone()], node.id)),
         Ast::Select(select) => {

@@ -24,13 +24,7 @@ const ALL: &str = "all";
 /// Everything that is wrong with it, in the order of the text.
 pub fn read_inventory(source: &Arc<Source>) -> Result<Inventory, Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
-    let root = match raw::parse(source) {
-        Ok(root) => root,
-        Err(diagnostic) => {
-            found.push(diagnostic);
-            return Err(found);
-        }
-    };
+    let Some(root) = raw::parse_visible(source, &mut found) else { return Err(found) };
     let mut inventory = Inventory::default();
     if let Some(mut fields) = Fields::of(&root, "inventory", &mut found) {
         let mut reader = Reader { found: &mut found, exprs: Vec::new() };
@@ -38,7 +32,7 @@ pub fn read_inventory(source: &Arc<Source>) -> Result<Inventory, Diagnostics> {
             fields.take("hosts").map(|(_, node)| read_hosts(node, &mut reader)).unwrap_or_default();
         inventory.groups =
             fields.take("groups").map(|(_, node)| read_groups(node, &mut reader)).unwrap_or_default();
-        let expressions: Vec<Span> = reader.exprs.iter().map(|placed| placed.span).collect();
+        let expressions: Vec<Span> = reader.exprs.iter().map(|placed| placed.span()).collect();
         fields.finish(&[], &mut found);
         for span in expressions {
             let message = "an inventory holds no expressions: it is the same for every playbook";

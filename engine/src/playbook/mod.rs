@@ -2,14 +2,17 @@
 
 mod fields;
 mod hosts;
+mod kinds;
 mod model;
 mod names;
 mod params;
 mod raw;
 mod read;
+mod scalar;
 mod secrets;
 mod steps;
 mod template;
+mod yaml_error;
 
 pub use hosts::read_inventory;
 pub use model::*;

@@ -1,12 +1,6 @@
 //! A playbook that has been read and found valid. Nothing here is evaluated yet.
 
-use crate::{
-    diagnostic::Span,
-    event::Phase,
-    expr::Expr,
-    quantity::Millis,
-    sources::Sources,
-};
+use crate::{diagnostic::Span, event::Phase, expr::Expr, quantity::Millis, sources::Sources};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

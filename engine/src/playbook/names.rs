@@ -2,18 +2,23 @@
 
 use super::{
     fields::short,
+    kinds::walk,
     steps::{StepReader, Use},
     template::Placed,
 };
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Span, did_you_mean},
     event::Phase,
-    expr::Reference,
+    expr::{ROOTS, Reference},
     playbook::{Inventory, Param, SecretDef, StepDef, Var},
     registry::Registry,
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 /// What `run` has.
 const RUN: [&str; 7] = ["id", "stamp", "started_at", "host", "user", "dir", "exe"];
@@ -29,6 +34,8 @@ pub(super) struct Names<'p> {
     pub(super) by_id: BTreeMap<&'p str, &'p StepDef>,
     pub(super) registry: &'p Registry,
     pub(super) used: BTreeSet<String>,
+    /// The schemas of outputs by step type.
+    pub(super) schemas: RefCell<BTreeMap<String, Rc<Value>>>,
 }
 
 /// Steps by their ids; of two with the same the first.
@@ -46,6 +53,20 @@ pub(super) struct Allowed {
     pub(super) each: Option<Option<String>>,
     /// The step it belongs to.
     pub(super) step: Option<usize>,
+    /// The step type of which `out` is the output, where that is another step's than its own.
+    pub(super) out_kind: Option<String>,
+}
+
+impl Allowed {
+    /// The name that `as` gives to the item.
+    fn alias(&self) -> Option<&str> {
+        self.each.as_ref()?.as_deref()
+    }
+
+    /// Whether a name was made by the step itself, with `as` or `watch`.
+    pub(super) fn binds(&self, name: &str) -> bool {
+        self.alias() == Some(name) || self.watched.iter().any(|watched| watched == name)
+    }
 }
 
 impl From<&Use> for Allowed {
@@ -57,6 +78,7 @@ impl From<&Use> for Allowed {
             watched: of.watched.clone(),
             each: of.each.clone(),
             step: Some(of.step),
+            out_kind: of.out_kind.clone(),
         }
     }
 }
@@ -70,6 +92,27 @@ impl Names<'_> {
                 found.push(diagnostic);
             }
         }
+        for call in placed.expr.unknown_functions() {
+            let message = format!("unknown function `{}`", short(&call.name));
+            let diagnostic = Diagnostic::error(Code::UnknownName, message, placed.place(&call.range));
+            found.push(diagnostic.hint(call.hint()));
+        }
+        self.shadowed(placed, allowed, found);
+        if let Some(diagnostic) = self.fits(placed, allowed) {
+            found.push(diagnostic);
+        }
+    }
+
+    /// Names that `map`, `exists` and the like bind, and that hide others.
+    fn shadowed(&self, placed: &Placed, allowed: &Allowed, found: &mut Diagnostics) {
+        for (name, range) in placed.expr.bound() {
+            if !allowed.binds(name) && !ROOTS.contains(&name.as_str()) {
+                continue;
+            }
+            let message = format!("`{name}` hides the `{name}` that can be used here");
+            let diagnostic = Diagnostic::warning(Code::Shadowed, message, placed.place(range));
+            found.push(diagnostic.hint("choose another name: `item`, for example"));
+        }
     }
 
     fn reference(
@@ -81,15 +124,27 @@ impl Names<'_> {
     ) -> Option<Diagnostic> {
         let root = reference.path[0].as_str();
         let field = reference.path.get(1).map(String::as_str);
-        let alias = allowed.each.as_ref().and_then(|alias| alias.as_deref());
-        if alias == Some(root) || allowed.watched.iter().any(|name| name == root) {
+        if allowed.binds(root) {
             return None;
         }
         match root {
             "params" => {
                 self.known(root, field, self.params.iter().map(|param| param.name.as_str()).collect(), span)
             }
-            "vars" => self.known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), span),
+            "vars" => self
+                .known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), span)
+                .or_else(|| {
+                    let missing = self.no_field_of_var(&reference.path)?;
+                    let at = missing.at + 2;
+                    let message = format!(
+                        "`{}` has no key `{}`",
+                        reference.path[..at].join("."),
+                        short(&reference.path[at])
+                    );
+                    let hint = missing.hint(&reference.path[at], "its keys are");
+                    let span = placed.place(&reference.part(at));
+                    Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
+                }),
             "hosts" if allowed.hosts => self.known(
                 root,
                 field,
@@ -105,7 +160,12 @@ impl Names<'_> {
                 let names = self.secrets.iter().map(|secret| secret.name.as_str()).collect();
                 self.known(root, field, names, span)
             }
-            "out" if allowed.out && allowed.watched.is_empty() => None,
+            "out" if allowed.out && allowed.watched.is_empty() => {
+                let schema = self.own_output(allowed)?;
+                let kind = allowed.out_kind.as_deref();
+                let kind = kind.or_else(|| Some(&*self.steps.get(allowed.step?)?.body.kind))?;
+                self.no_output(&schema, reference, 1, &format!("the output of `{kind}`"), placed)
+            }
             "out" if allowed.out => {
                 let message = "`out` does not exist beside `watch`: its steps have names".to_owned();
                 let hint = format!("use one of: {}", allowed.watched.join(", "));
@@ -143,7 +203,7 @@ impl Names<'_> {
                 if allowed.each.is_some() {
                     known.push("each");
                 }
-                known.extend(alias);
+                known.extend(allowed.alias());
                 known.extend(allowed.watched.iter().map(String::as_str));
                 let message = format!("unknown name `{}`", short(root));
                 let hint = did_you_mean(root, known.iter().copied()).unwrap_or_else(|| {
@@ -235,19 +295,35 @@ impl Names<'_> {
                 format!("ask first: has(steps.{id}.out) ? … : …, or give this step a `when` on steps.{id}");
             return Some(Diagnostic::error(Code::MayBeSkipped, message, span).hint(hint));
         }
-        let field = reference.path.get(3)?;
-        if other.foreach.is_some() || self.inventory.group_of(other.body.on.as_ref()).is_some() {
-            return None;
-        }
-        let schema = self.registry.get(&other.body.kind)?.output_schema();
-        let properties = schema.get("properties").and_then(Value::as_object)?;
-        if properties.is_empty() || properties.contains_key(field) {
-            return None;
-        }
-        let names = properties.keys().map(String::as_str);
-        let message = format!("`{id}` is a `{}` step: it has no output `{}`", other.body.kind, short(field));
-        let hint = did_you_mean(field, names.clone())
-            .unwrap_or_else(|| format!("its outputs are: {}", names.collect::<Vec<_>>().join(", ")));
+        let schema = self.output_of(other)?;
+        self.no_output(
+            &schema,
+            reference,
+            3,
+            &format!("`{id}` is a `{}` step: its output", other.body.kind),
+            placed,
+        )
+    }
+
+    /// A field, `from` the third or so part of a reference, that an output does not have.
+    fn no_output(
+        &self,
+        schema: &Value,
+        reference: &Reference,
+        from: usize,
+        whose: &str,
+        placed: &Placed,
+    ) -> Option<Diagnostic> {
+        let missing = walk(schema, reference.path.get(from..)?).err()?;
+        let at = from + missing.at;
+        let within = match missing.at {
+            0 => String::new(),
+            _ => format!(" in `{}`", reference.path[from..at].join(".")),
+        };
+        let field = &reference.path[at];
+        let message = format!("{whose} has no `{}`{within}", short(field));
+        let hint = missing.hint(field, "it has");
+        let span = placed.place(&reference.part(at));
         Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
     }
 

@@ -3,11 +3,12 @@
 use super::{
     fields::{kind, short},
     raw::{Node, NodeValue},
-    steps::StepReader,
-    template::{fold_list, fold_map},
+    steps::{Around, StepReader},
+    template::{Placed, fold_list, fold_map},
 };
 use crate::{
     diagnostic::{Code, Diagnostic, Span, did_you_mean},
+    expr::{Expr, Kinds, ROOTS},
     playbook::Template,
     quantity::{Bytes, Millis},
 };
@@ -25,6 +26,10 @@ impl StepReader<'_, '_> {
             && text.contains("${{")
         {
             let template = self.reader.text(text, node);
+            if let Template::Expr(expr) = &template {
+                self.reader.expect(what, &expected(schema), Kinds::of_schema(schema));
+                self.constant(expr, schema, what);
+            }
             if let (Template::Text(_), false) = (&template, allows(schema, "string")) {
                 let message =
                     format!("`{what}`: expected {}, found text around an expression", expected(schema));
@@ -78,6 +83,22 @@ impl StepReader<'_, '_> {
         }
     }
 
+    /// An expression without names and functions of the world has its value already.
+    fn constant(&mut self, expr: &Expr, schema: &Value, what: &str) {
+        let Some(span) = self.reader.exprs.last().map(Placed::span) else { return };
+        match expr.constant() {
+            None => {}
+            Some(Err(error)) => {
+                self.reader.found.push(Diagnostic::error(Code::BadValue, error.message, span));
+            }
+            // A value of another kind is reported with the others, once all names are known.
+            Some(Ok(value)) if Kinds::of(&value).meets(Kinds::of_schema(schema)) => {
+                self.check_scalar(&value, span, schema, what);
+            }
+            Some(Ok(_)) => {}
+        }
+    }
+
     fn object(
         &mut self,
         entries: &[(String, Span, Node)],
@@ -89,18 +110,8 @@ impl StepReader<'_, '_> {
         let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
         let additional = schema.get("additionalProperties");
         let mut made = Vec::new();
-        let watched: Vec<String> = entries
-            .iter()
-            .filter(|(key, ..)| properties.get(key).is_some_and(holds_steps))
-            .filter_map(|(_, _, node)| match &node.value {
-                NodeValue::Map(named) => {
-                    Some(named.iter().map(|(name, ..)| name.clone()).collect::<Vec<_>>())
-                }
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        let outer = std::mem::replace(&mut self.watched, watched);
+        let around = self.around_of(entries, properties);
+        let outer = std::mem::replace(&mut self.around, around);
         for (key, key_span, value) in entries {
             match (properties.get(key), additional) {
                 (Some(inner), _) => made.push((key.clone(), self.shaped(value, inner, key))),
@@ -120,7 +131,7 @@ impl StepReader<'_, '_> {
                 (None, _) => made.push((key.clone(), self.reader.value(value))),
             }
         }
-        self.watched = outer;
+        self.around = outer;
         for required in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
             if let Some(name) = required.as_str()
                 && !entries.iter().any(|(key, ..)| key == name)
@@ -136,9 +147,35 @@ impl StepReader<'_, '_> {
         let from = self.reader.exprs.len();
         let template =
             self.reader.bare(what, node).map_or(Template::Literal(Value::Bool(true)), Template::Condition);
-        let watched = self.watched.clone();
-        self.conditions.extend((from..self.reader.exprs.len()).map(|index| (index, watched.clone())));
+        let around = self.around.clone();
+        self.conditions.extend((from..self.reader.exprs.len()).map(|index| (index, around.clone())));
         template
+    }
+
+    /// The steps among the parameters of a step type, as its conditions see them.
+    fn around_of(
+        &mut self,
+        entries: &[(String, Span, Node)],
+        properties: &serde_json::Map<String, Value>,
+    ) -> Around {
+        let mut around = Around::default();
+        for (key, _, node) in entries {
+            let (Some(schema), NodeValue::Map(inner)) = (properties.get(key), &node.value) else { continue };
+            if holds_steps(schema) {
+                for (name, span, _) in inner {
+                    if ROOTS.contains(&name.as_str()) {
+                        let message = format!("`{key}`: `{name}` is a name of the language");
+                        let diagnostic = Diagnostic::error(Code::BadName, message, *span);
+                        self.reader.found.push(diagnostic.hint("choose another name"));
+                    }
+                    around.watched.push(name.clone());
+                }
+            } else if is_step(schema) {
+                let mut names = inner.iter().map(|(name, ..)| name);
+                around.until = names.find(|name| self.registry.get(name).is_some()).cloned();
+            }
+        }
+        around
     }
 
     /// A read-only step inside of another's parameters.
@@ -197,6 +234,12 @@ impl StepReader<'_, '_> {
 fn holds_steps(schema: &Value) -> bool {
     schema.pointer("/additionalProperties/format").and_then(Value::as_str) == Some("step")
         || branches(schema).iter().any(|branch| holds_steps(branch))
+}
+
+/// Whether a schema is a nested step, such as `wait.until`.
+fn is_step(schema: &Value) -> bool {
+    schema.get("format").and_then(Value::as_str) == Some("step")
+        || branches(schema).iter().any(|branch| is_step(branch))
 }
 
 fn branches(schema: &Value) -> Vec<&Value> {

@@ -1,6 +1,7 @@
 //! From text to a tree of nodes with places. The only use of the YAML crate.
 
-use crate::diagnostic::{Code, Diagnostic, Source, Span};
+use super::{fields::short, yaml_error::diagnose};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source, Span};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -11,14 +12,19 @@ use serde_saphyr::{
     budget::Budget,
     options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy, Options},
 };
-use std::fmt;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 /// The largest playbook, in bytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// The stack on which YAML is parsed, in bytes.
 const STACK: usize = 8 << 20;
-const MAX_DEPTH: usize = 64;
-const MAX_NODES: usize = 100_000;
+pub(super) const MAX_DEPTH: usize = 64;
+pub(super) const MAX_NODES: usize = 100_000;
+pub(super) const MAX_ALIASES: usize = 1_000;
+pub(super) const MAX_ANCHORS: usize = 1_000;
 
 /// A value with its place.
 #[derive(Clone, Debug)]
@@ -131,16 +137,17 @@ fn options() -> Options {
     budget.max_depth = MAX_DEPTH;
     budget.max_nodes = MAX_NODES;
     budget.max_events = 4 * MAX_NODES;
-    budget.max_aliases = 1_000;
-    budget.max_anchors = 1_000;
+    budget.max_aliases = MAX_ALIASES;
+    budget.max_anchors = MAX_ANCHORS;
     budget.max_total_scalar_bytes = MAX_BYTES;
     options.budget = Some(budget);
     let mut aliases = AliasLimits::default();
     aliases.max_total_replayed_events = MAX_NODES;
     aliases.max_replay_stack_depth = 8;
     options.alias_limits = aliases;
-    options.duplicate_keys = DuplicateKeyPolicy::Error;
-    options.merge_keys = MergeKeyPolicy::Error;
+    // Both are mistakes, found where the tree is made: then the others are found too.
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    options.merge_keys = MergeKeyPolicy::AsOrdinary;
     options.strict_booleans = true;
     // `0644` is a mode and `1_000` a name as often as a number: both stay the text that stands there.
     options.leading_zero_numbers_as_strings = true;
@@ -149,26 +156,28 @@ fn options() -> Options {
     options
 }
 
-/// Reads a text as a tree.
+/// Reads a text as a tree; notes keys that stand twice, of which the first wins.
 ///
 /// # Errors
 /// It is too large, no YAML, or exceeds a budget: one diagnostic, for after a syntax error nothing is certain.
-pub(super) fn parse(source: &Source) -> Result<Node, Diagnostic> {
+pub(super) fn parse(source: &Source, found: &mut Vec<Diagnostic>) -> Result<Node, Diagnostic> {
     let text = source.text.as_str();
     if text.len() > MAX_BYTES {
-        let message = format!("the playbook has {} bytes, at most {MAX_BYTES} are allowed", text.len());
-        return Err(Diagnostic::error(Code::Yaml, message, Span::new(0, 1)));
+        return Err(too_large());
     }
     if let Some((at, c)) =
         text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
     {
-        let message = format!("the control character {} may not stand in a playbook", c.escape_unicode());
-        return Err(Diagnostic::error(Code::Yaml, message, Span::new(at, at + c.len_utf8())));
+        let message = format!("the control character U+{:04X} cannot stand in a playbook", u32::from(c));
+        let hint = format!("in double quotes it is written \"\\u{:04x}\"", u32::from(c));
+        return Err(Diagnostic::error(Code::Encoding, message, Span::new(at, at + c.len_utf8())).hint(hint));
     }
     // The parser recurses; on a thread of its own a deep document cannot reach our stack.
     let parsed = std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
-            serde_saphyr::from_str_with_options::<Raw>(text, options()).map(|raw| node(text, raw))
+            let mut repeated = Vec::new();
+            serde_saphyr::from_str_with_options::<Raw>(text, options())
+                .map(|raw| (node(text, raw, &mut repeated), repeated))
         });
         match reading {
             Ok(thread) => thread.join().ok(),
@@ -176,22 +185,68 @@ pub(super) fn parse(source: &Source) -> Result<Node, Diagnostic> {
         }
     });
     match parsed {
-        Some(Ok(node)) => Ok(node),
+        Some(Ok((node, repeated))) => {
+            found.extend(repeated);
+            Ok(node)
+        }
         Some(Err(error)) => Err(diagnose(text, &error)),
         None => Err(Diagnostic::error(Code::Yaml, "the playbook could not be parsed", Span::new(0, 0))),
     }
 }
 
+/// Reads a text of our own language, in which nothing may look like something else.
+///
+/// # Errors
+/// As [`parse`], or it holds characters that deceive; noted in `found`.
+pub(super) fn parse_visible(source: &Source, found: &mut Diagnostics) -> Option<Node> {
+    let mut repeated = Vec::new();
+    let parsed = parse(source, &mut repeated);
+    repeated.into_iter().for_each(|diagnostic| found.push(diagnostic));
+    deceptions(&source.text).into_iter().for_each(|diagnostic| found.push(diagnostic));
+    parsed.map_err(|diagnostic| found.push(diagnostic)).ok()
+}
+
+/// Characters that turn the direction of text, look like a line break, or cannot be seen at all. Those that only join
+/// letters are part of several scripts and may stand in values.
+fn deceptions(text: &str) -> Vec<Diagnostic> {
+    // At the very start a byte order mark is no part of the text.
+    let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let first = text.len() - rest.len();
+    let one = |(at, c): (usize, char)| {
+        let what = match c {
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "turns the direction of the text behind it",
+            '\u{2028}' | '\u{2029}' => "looks like a line break and is none",
+            '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' => "cannot be seen",
+            _ => return None,
+        };
+        let message = format!("the character U+{:04X} {what}", u32::from(c));
+        let span = Span::new(first + at, first + at + c.len_utf8());
+        let hint = format!("remove it, or write it in double quotes as \"\\u{:04x}\"", u32::from(c));
+        Some(Diagnostic::error(Code::Encoding, message, span).hint(hint))
+    };
+    rest.char_indices().filter_map(one).take(100).collect()
+}
+
+pub(super) fn too_large() -> Diagnostic {
+    let message = format!("a playbook has at most {MAX_BYTES} bytes (1 MiB), and this one has more");
+    Diagnostic::error(Code::TooLarge, message, Span::new(0, 1))
+        .hint("data belongs into a file of its own: load(\"FILE\")")
+}
+
 /// A YAML text as JSON, for `load()`.
 ///
 /// # Errors
-/// It is no YAML or exceeds a budget; in words for the user.
+/// It is no YAML, exceeds a budget, or has a key twice; in words for the user.
 pub fn yaml_value(text: &str) -> Result<Value, String> {
     let source = Source { name: String::new(), text: text.to_owned() };
-    parse(&source).map(|node| to_json(&node)).map_err(|diagnostic| {
-        let (line, column) = source.position(diagnostic.span.start);
-        format!("{line}:{column}: {}", diagnostic.message)
-    })
+    let mut repeated = Vec::new();
+    let node = match parse(&source, &mut repeated) {
+        Ok(node) if repeated.is_empty() => return Ok(to_json(&node)),
+        Ok(_) => repeated.swap_remove(0),
+        Err(diagnostic) => diagnostic,
+    };
+    let (line, column) = source.position(node.span.start);
+    Err(format!("{line}:{column}: {}", node.message))
 }
 
 /// A tree without its places.
@@ -205,22 +260,48 @@ pub(super) fn to_json(node: &Node) -> Value {
     }
 }
 
-fn node(text: &str, Raw(raw): Raw) -> Node {
+fn node(text: &str, Raw(raw): Raw, repeated: &mut Vec<Diagnostic>) -> Node {
     let span = span_of(text, &raw.referenced);
     let value = match raw.value {
         RawValue::Scalar(value) => NodeValue::Scalar(value),
-        RawValue::Seq(items) => NodeValue::Seq(items.into_iter().map(|item| node(text, item)).collect()),
+        RawValue::Seq(items) => {
+            NodeValue::Seq(items.into_iter().map(|item| node(text, item, repeated)).collect())
+        }
         RawValue::Map(entries) => {
-            let entry = |(key, value): (Spanned<RawKey>, Raw)| {
-                (key.value.0, span_of(text, &key.referenced), node(text, value))
-            };
-            NodeValue::Map(entries.into_iter().map(entry).collect())
+            let mut first: HashMap<String, Span> = HashMap::with_capacity(entries.len());
+            let mut kept = Vec::with_capacity(entries.len());
+            for (key, value) in entries {
+                let (place, value) = (span_of(text, &key.referenced), node(text, value, repeated));
+                let key = key.value.0;
+                if key == "<<" {
+                    let message = "merge keys (`<<`) are not allowed";
+                    repeated.push(
+                        Diagnostic::error(Code::Yaml, message, place)
+                            .hint("write the keys out, or let `foreach` repeat the step"),
+                    );
+                    continue;
+                }
+                match first.entry(key) {
+                    Entry::Occupied(there) => {
+                        let message = format!("the key `{}` stands twice in this map", short(there.key()));
+                        repeated.push(
+                            Diagnostic::error(Code::Duplicate, message, place)
+                                .related(*there.get(), "first here"),
+                        );
+                    }
+                    Entry::Vacant(free) => {
+                        kept.push((free.key().clone(), place, value));
+                        free.insert(place);
+                    }
+                }
+            }
+            NodeValue::Map(kept)
         }
     };
     Node { value, span }
 }
 
-fn span_of(text: &str, location: &Location) -> Span {
+pub(super) fn span_of(text: &str, location: &Location) -> Span {
     let usize_of = |number: Option<u64>| number.and_then(|number| usize::try_from(number).ok());
     let length = usize_of(location.span().byte_len()).unwrap_or(0);
     // Some places come only as a line and a column.
@@ -232,55 +313,8 @@ fn span_of(text: &str, location: &Location) -> Span {
 }
 
 /// The byte at a line and a column, both from 1; columns count characters.
-fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
+pub(super) fn offset(text: &str, line: usize, column: usize) -> Option<usize> {
     let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
     let within: usize = text.get(start..)?.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
     Some(start + within)
-}
-
-fn diagnose(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
-    let full = error.without_snippet().to_string();
-    let located =
-        error.location().filter(|location| location.line() > 0).map(|location| span_of(text, &location));
-    let span = located.or_else(|| span_in_words(text, &full)).unwrap_or(Span::new(0, 0));
-    let message = full.split(" at line ").next().unwrap_or(&full);
-    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message);
-    let message = message.split("; use from_str").next().unwrap_or(message);
-    let (message, hint) = match message {
-        "expected string scalar" if text[span.start.min(text.len())..].starts_with('{') => {
-            ("a map cannot be a key".to_owned(), Some("an expression is written \"${{ … }}\", in quotes"))
-        }
-        "expected string scalar" => ("a key must be text".to_owned(), None),
-        other => {
-            let plain = other
-                .replace(" rejected by the configured policy", " is not allowed")
-                .replace(" by configured policy", "")
-                .replace(
-                    "multiple YAML documents detected",
-                    "a playbook is one YAML document: this is a second one",
-                )
-                .replace(
-                    "recursive references require weak recursion types",
-                    "an alias cannot refer to what it is part of",
-                )
-                .replace("YAML merge keys are not allowed", "merge keys (`<<`) are not allowed");
-            (plain, None)
-        }
-    };
-    let diagnostic = Diagnostic::error(Code::Yaml, message, span);
-    match hint {
-        Some(hint) => diagnostic.hint(hint),
-        None => diagnostic,
-    }
-}
-
-/// Some errors of the parser tell their place only in words: `... at line 3, column 7`.
-fn span_in_words(text: &str, message: &str) -> Option<Span> {
-    let (_, place) = message.rsplit_once(" at line ")?;
-    let (line, column) = place.split_once(", column ")?;
-    let digits =
-        |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok();
-    let (line, column) = (digits(line)?, digits(column)?);
-    let start = offset(text, line, column)?;
-    Some(Span::new(start, start + 1))
 }

@@ -6,7 +6,7 @@ use super::{
     names::{Allowed, Names, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
     secrets::read_secrets,
-    steps::{StepReader, check_name},
+    steps::{Around, StepReader, check_name},
     template::Reader,
 };
 use crate::{
@@ -17,7 +17,13 @@ use crate::{
     registry::Registry,
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
 
 const TYPES: [(&str, ParamType); 9] = [
     ("string", ParamType::String),
@@ -42,13 +48,7 @@ pub fn read(
     inventory: &Inventory,
 ) -> Result<(Playbook, Diagnostics), Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
-    let root = match raw::parse(&source) {
-        Ok(root) => root,
-        Err(diagnostic) => {
-            found.push(diagnostic);
-            return Err(found);
-        }
-    };
+    let Some(root) = raw::parse_visible(&source, &mut found) else { return Err(found) };
     let playbook = read_root(&root, registry, inventory, &mut found);
     match playbook {
         Some(playbook) if !found.has_errors() => {
@@ -118,11 +118,11 @@ fn read_root(
         reader: &mut reader,
         registry,
         inventory: &inventory,
-        watched: Vec::new(),
+        around: Around::default(),
         conditions: Vec::new(),
         uses: Vec::new(),
         steps: Vec::new(),
-        ids: BTreeSet::new(),
+        ids: BTreeMap::new(),
     };
     let mut on_places = Vec::new();
     for phase in Phase::ALL {
@@ -152,6 +152,7 @@ fn read_root(
         by_id: by_id(&steps),
         registry,
         used: BTreeSet::new(),
+        schemas: RefCell::default(),
     };
     let check = |range: Range<usize>, allowed: &Allowed, names: &mut Names<'_>, found: &mut Diagnostics| {
         exprs[range].iter().for_each(|placed| names.check(placed, allowed, found));

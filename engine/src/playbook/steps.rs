@@ -9,12 +9,16 @@ use crate::{
     diagnostic::{Code, Diagnostic, Span, did_you_mean},
     error::ErrorClass,
     event::Phase,
+    expr::Kinds,
     playbook::{Body, Foreach, Inventory, Keep, RetryDef, StepDef, Template},
     registry::Registry,
     step::{Description, ParamsView},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 /// Which expressions (by position in [`Reader::exprs`]) may use which names.
 #[derive(Clone, Debug)]
@@ -30,6 +34,17 @@ pub(super) struct Use {
     pub(super) each: Option<Option<String>>,
     /// The step that the expression belongs to.
     pub(super) step: usize,
+    /// The step type of which `out` is the output, where that is a step inside of this one.
+    pub(super) out_kind: Option<String>,
+}
+
+/// What the conditions among the parameters of a step type can see of the steps beside them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Around {
+    /// The names of a `watch`.
+    pub(super) watched: Vec<String>,
+    /// The step type of an `until`.
+    pub(super) until: Option<String>,
 }
 
 /// Reads the steps of a playbook.
@@ -37,14 +52,14 @@ pub(super) struct StepReader<'r, 'a> {
     pub(super) reader: &'r mut Reader<'a>,
     pub(super) registry: &'r Registry,
     pub(super) inventory: &'r Inventory,
-    /// The names of the `watch` that is being read.
-    pub(super) watched: Vec<String>,
+    /// The steps inside of the one that is being read.
+    pub(super) around: Around,
     /// Conditions among parameters: they may use `out` and the watched names.
-    pub(super) conditions: Vec<(usize, Vec<String>)>,
+    pub(super) conditions: Vec<(usize, Around)>,
     pub(super) uses: Vec<Use>,
     pub(super) steps: Vec<StepDef>,
     /// Their ids: thousands of steps are each looked for among all.
-    pub(super) ids: BTreeSet<String>,
+    pub(super) ids: BTreeMap<String, Span>,
 }
 
 const STEP_KEYS: [&str; 14] = [
@@ -88,10 +103,12 @@ impl StepReader<'_, '_> {
         if let Some(diagnostic) = valid {
             self.reader.found.push(diagnostic);
         }
-        if !self.ids.insert(id.to_owned()) {
+        if let Some(first) = self.ids.get(id) {
             let message = format!("the step `{}` exists already", short(id));
-            let hint = "ids are unique over all phases";
-            self.reader.found.push(Diagnostic::error(Code::Duplicate, message, span).hint(hint));
+            let diagnostic = Diagnostic::error(Code::Duplicate, message, span).related(*first, "first here");
+            self.reader.found.push(diagnostic.hint("ids are unique over all phases"));
+        } else {
+            self.ids.insert(id.to_owned(), span);
         }
         let Some(mut fields) = Fields::of(node, "step", self.reader.found) else { return };
         let position = self.steps.len();
@@ -110,8 +127,7 @@ impl StepReader<'_, '_> {
             self.reader.found.push(Diagnostic::error(Code::Conflict, message, at));
         }
         let each = foreach_node.map(|_| alias.clone()).or(group.map(|_| None));
-        let foreach =
-            foreach_node.map(|(_, node)| Foreach { items: self.reader.value(node), alias: alias.clone() });
+        let foreach = foreach_node.map(|(_, node)| Foreach { items: self.items(node), alias: alias.clone() });
         self.note(&mut mark, position, false, false, None);
         if let (None, Some(alias)) = (&foreach, &alias) {
             let message = format!("`as: {alias}` stands without `foreach`");
@@ -191,11 +207,33 @@ impl StepReader<'_, '_> {
         let conditions = std::mem::take(&mut self.conditions);
         for index in *mark..self.reader.exprs.len() {
             let condition = conditions.iter().find(|(at, _)| *at == index);
-            let watched = condition.map(|(_, names)| names.clone()).unwrap_or_default();
+            let around = condition.map(|(_, around)| around.clone()).unwrap_or_default();
             let out = out || condition.is_some();
-            self.uses.push(Use { exprs: index..index + 1, out, watched, steps, each: each.clone(), step });
+            self.uses.push(Use {
+                exprs: index..index + 1,
+                out,
+                watched: around.watched,
+                steps,
+                each: each.clone(),
+                step,
+                out_kind: around.until,
+            });
         }
         *mark = self.reader.exprs.len();
+    }
+
+    /// The list or map of a `foreach`.
+    fn items(&mut self, node: &Node) -> Template {
+        let items = self.reader.value(node);
+        match &items {
+            Template::Expr(_) => self.reader.expect("foreach", "a list or a map", Kinds::LIST | Kinds::MAP),
+            Template::Literal(Value::Array(_) | Value::Object(_)) | Template::List(_) | Template::Map(_) => {}
+            _ => {
+                let message = format!("`foreach`: expected a list or a map, found {}", kind(node));
+                self.reader.found.push(Diagnostic::error(Code::WrongType, message, node.span));
+            }
+        }
+        items
     }
 
     fn text_field(&mut self, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {

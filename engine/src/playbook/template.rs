@@ -1,32 +1,57 @@
 //! From a node to a template: finds `${{ … }}` and compiles what stands inside, with places.
 
-use super::raw::{Node, NodeValue};
+use super::{
+    raw::{Node, NodeValue},
+    scalar::Origins,
+};
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Span},
-    expr::Expr,
+    expr::{Expr, Kinds},
     playbook::{Part, Template},
 };
 use serde_json::Value;
+use std::ops::Range;
 
-/// An expression that was read, with where its text begins in the source. `exact` is false where escapes or folding
-/// make the place of a name inside of it unsure: then `span` is that of the whole value.
+/// An expression that was read, and where.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) expr: Expr,
-    pub(super) span: Span,
-    pub(super) exact: bool,
+    /// The place of the whole value that it stands in.
+    whole: Span,
+    /// The origins of that value, and where in it the expression begins; none where an alias stands for it.
+    origins: Option<(Origins, usize)>,
     /// Whether it is a bare condition rather than a value.
     pub(super) condition: bool,
+    /// What its value must be, if its place says so.
+    pub(super) expected: Option<Expected>,
+}
+
+/// What the value of an expression must be.
+#[derive(Clone, Debug)]
+pub(super) struct Expected {
+    /// The key, or another name for the place.
+    pub(super) what: String,
+    /// What is expected, in words.
+    pub(super) words: String,
+    /// The kinds that fit.
+    pub(super) kinds: Kinds,
 }
 
 impl Placed {
-    /// The place of a part of the expression's text.
-    pub(super) fn place(&self, range: &std::ops::Range<usize>) -> Span {
-        match self.exact {
-            true => Span::new(self.span.start + range.start, self.span.start + range.end),
-            false => self.span,
-        }
+    /// The place of the expression.
+    pub(super) fn span(&self) -> Span {
+        self.place(&(0..self.expr.text().len()))
     }
+
+    /// The place of a part of the expression's text.
+    pub(super) fn place(&self, range: &Range<usize>) -> Span {
+        place(self.origins.as_ref(), range).unwrap_or(self.whole)
+    }
+}
+
+fn place(origins: Option<&(Origins, usize)>, range: &Range<usize>) -> Option<Span> {
+    let (origins, begin) = origins?;
+    origins.place(begin + range.start, begin + range.end)
 }
 
 /// Compiles expressions and remembers all of them.
@@ -47,7 +72,8 @@ impl Reader<'_> {
                 None
             }
             NodeValue::Scalar(Value::String(text)) => {
-                self.compile(text, self.inside(node, text, 0), node.span, true)
+                let origins = self.origins(node, text).map(|origins| (origins, 0));
+                self.compile(text, origins, node.span, true)
             }
             NodeValue::Scalar(Value::Bool(flag)) => self.compile(&flag.to_string(), None, node.span, true),
             _ => {
@@ -58,28 +84,42 @@ impl Reader<'_> {
         }
     }
 
-    /// Where `part` of a scalar's value stands in the source, if the value stands there letter by letter.
-    fn inside(&self, node: &Node, part: &str, after: usize) -> Option<Span> {
-        let raw = self.found.sources().slice(node.span)?;
-        let at = raw.get(after.min(raw.len())..)?.find(part)? + after.min(raw.len());
-        Some(Span::new(node.span.start + at, node.span.start + at + part.len()))
+    /// Where the bytes of a scalar's value come from.
+    fn origins(&self, node: &Node, value: &str) -> Option<Origins> {
+        Origins::of(self.found.sources().slice(node.span)?, value, node.span.start)
     }
 
-    fn compile(&mut self, text: &str, exact: Option<Span>, whole: Span, condition: bool) -> Option<Expr> {
+    /// Says what the value of the expression that was read last must be.
+    pub(super) fn expect(&mut self, what: &str, words: &str, kinds: Kinds) {
+        if let Some(last) = self.exprs.last_mut() {
+            last.expected = Some(Expected { what: what.to_owned(), words: words.to_owned(), kinds });
+        }
+    }
+
+    fn compile(
+        &mut self,
+        text: &str,
+        origins: Option<(Origins, usize)>,
+        whole: Span,
+        condition: bool,
+    ) -> Option<Expr> {
         match Expr::compile(text) {
             Ok(expr) => {
-                let span = exact.unwrap_or(whole);
-                self.exprs.push(Placed { expr: expr.clone(), span, exact: exact.is_some(), condition });
+                let expected = condition.then(|| Expected {
+                    what: "this condition".into(),
+                    words: "true or false".into(),
+                    kinds: Kinds::BOOL,
+                });
+                self.exprs.push(Placed { expr: expr.clone(), whole, origins, condition, expected });
                 Some(expr)
             }
             Err(error) => {
-                let span = exact.map_or(whole, |exact| {
-                    Span::new(
-                        exact.start + error.range.start,
-                        exact.start + error.range.end.max(error.range.start),
-                    )
+                let span = place(origins.as_ref(), &error.range).unwrap_or(whole);
+                let diagnostic = Diagnostic::error(Code::Syntax, error.message, span);
+                self.found.push(match error.hint {
+                    Some(hint) => diagnostic.hint(hint),
+                    None => diagnostic,
                 });
-                self.found.push(Diagnostic::error(Code::Syntax, error.message, span));
                 None
             }
         }
@@ -106,24 +146,24 @@ impl Reader<'_> {
     pub(super) fn text(&mut self, text: &str, node: &Node) -> Template {
         let mut parts = Vec::new();
         let mut rest = text;
-        let mut after = 0;
+        let origins = text.contains("${{").then(|| self.origins(node, text)).flatten();
+        let first = self.exprs.len();
         while let Some(open) = rest.find("${{") {
             if open > 0 {
                 parts.push(Part::Text(rest[..open].to_owned()));
             }
+            let begin = text.len() - rest.len() + open;
             let inside = &rest[open + 3..];
             let Some(close) = end_of(inside) else {
-                let span = self.inside(node, "${{", after).unwrap_or(node.span);
+                let span = origins.as_ref().and_then(|origins| origins.place(begin, begin + 3));
+                let span = span.unwrap_or(node.span);
                 let diagnostic = Diagnostic::error(Code::Syntax, "this `${{` has no `}}`", span);
                 self.found.push(diagnostic.hint("an expression ends with `}}`"));
                 return Template::Literal(Value::String(text.to_owned()));
             };
-            let expression = inside[..close].trim();
-            let place = self.inside(node, expression, after);
-            if let Some(place) = place {
-                after = place.end - node.span.start;
-            }
-            match self.compile(expression, place, node.span, false) {
+            let blank = inside.len() - inside.trim_start().len();
+            let place = origins.clone().map(|origins| (origins, begin + 3 + blank.min(close)));
+            match self.compile(inside[..close].trim(), place, node.span, false) {
                 Some(expr) => parts.push(Part::Expr(expr)),
                 None => return Template::Literal(Value::String(text.to_owned())),
             }
@@ -146,7 +186,16 @@ impl Reader<'_> {
                 Template::Literal(Value::String(text.to_owned()))
             }
             [Part::Expr(expr)] => Template::Expr(expr.clone()),
-            _ => Template::Text(parts),
+            _ => {
+                for placed in &mut self.exprs[first..] {
+                    placed.expected = Some(Expected {
+                        what: "inside of text".into(),
+                        words: "text, a number or a truth value".into(),
+                        kinds: Kinds::TEXT | Kinds::NUMBER | Kinds::BOOL,
+                    });
+                }
+                Template::Text(parts)
+            }
         }
     }
 }

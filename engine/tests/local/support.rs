@@ -323,7 +323,10 @@ impl Stage {
         let gate = Arc::new(Semaphore::new(0));
         let registry = Registry::new().with(Mark { log: log.clone(), gate: gate.clone() });
         let playbook = Playbook {
-            sources: engine::Sources::of(Arc::new(engine::Source { name: "test.yaml".into(), text: String::new() })),
+            sources: engine::Sources::of(Arc::new(engine::Source {
+                name: "test.yaml".into(),
+                text: String::new(),
+            })),
             name: "test".into(),
             description: String::new(),
             params: Vec::new(),
