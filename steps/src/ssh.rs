@@ -166,6 +166,12 @@ impl Step for Ssh {
         if view.is_true("reads") { Description::reads(title) } else { Description::needs_written_undo(title) }
     }
 
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        let to = |key: &str| view.get(key).and_then(|value| value.get("to")).and_then(Value::as_str);
+        let there = to("upload").map(|path| format!("the file `{path}` on {}", view.show("host")));
+        there.or(to("download").map(|path| format!("the file `{path}`"))).into_iter().collect()
+    }
+
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         let mut problems = view.exactly_one(&["run", "upload", "download"]);
         if !view.has("run") {

@@ -139,6 +139,10 @@ impl Step for Systemd {
         Description::reads(format!("{unit} is {}", view.show("is")))
     }
 
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        vec![format!("the unit `{}`", view.show("unit"))]
+    }
+
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         let mut problems = view.exactly_one(&["is", "do"]);
         if view.is_known("unit")

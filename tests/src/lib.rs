@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+pub mod editor;
 pub mod folders;
 pub mod lab;
 pub mod servers;

@@ -16,6 +16,17 @@ use serde_json::Value;
   shakedown check playbooks/*.yaml --strict
   shakedown check my-check.yaml --format json | jq '.[].message'
 
+Warnings that --strict refuses, beside names that are never used:
+  no-undo          an effect that nothing takes back
+  no-timeout       a wait without a limit of its own
+  unordered        two effects on the same path, table, key or unit, in no order
+  secret-in-argv   a secret among the arguments of a program
+  shell-value      a value pasted into the script of `sh -c`
+  wildcard         a cleanup or an undo that removes by a wildcard
+  ignored-effect   `continue_on_error` on an effect
+
+A comment beside or above a step's id excuses it: # shakedown: allow no-undo: the log line may stay
+
 Exit codes: 0 valid, 3 a file has a mistake.")]
 pub(crate) struct CheckArgs {
     /// Files, or names of bundled playbooks
@@ -23,7 +34,7 @@ pub(crate) struct CheckArgs {
     playbooks: Vec<String>,
     #[command(flatten)]
     hosts: HostArgs,
-    /// Refuse warnings too, such as an effect without an undo
+    /// Refuse warnings too
     #[arg(long)]
     strict: bool,
     /// The form of the diagnostics
@@ -69,7 +80,10 @@ impl Checked {
 fn check(given: &str, registry: &Registry, inventory: &Inventory) -> Result<Checked, Failure> {
     let source = playbook::source(given)?;
     let (steps, diagnostics) = match reading::read(source, registry, inventory) {
-        Ok((playbook, warnings)) => (playbook.steps.len(), warnings),
+        Ok((playbook, mut warnings)) => {
+            reading::lint(&playbook, registry).iter().for_each(|found| warnings.push(found.clone()));
+            (playbook.steps.len(), warnings)
+        }
         Err(diagnostics) => (0, diagnostics),
     };
     Ok(Checked { name: given.to_owned(), steps, diagnostics })

@@ -45,6 +45,18 @@ pub enum Code {
     Plan,
     /// An effect without an undo.
     NoUndo,
+    /// A wait without a limit of its own.
+    NoTimeout,
+    /// Effects on the same thing in no order.
+    Unordered,
+    /// A secret among the arguments of a program.
+    SecretInArgv,
+    /// A value pasted into a script.
+    ShellValue,
+    /// Something removed by a wildcard.
+    Wildcard,
+    /// An effect whose failure does not count.
+    IgnoredEffect,
 }
 
 /// A code, its name and its page.
@@ -93,6 +105,12 @@ codes! {
     NoSuchPath "no-such-path",
     Plan "plan",
     NoUndo "no-undo",
+    NoTimeout "no-timeout",
+    Unordered "unordered",
+    SecretInArgv "secret-in-argv",
+    ShellValue "shell-value",
+    Wildcard "wildcard",
+    IgnoredEffect "ignored-effect",
 }
 
 impl Code {

@@ -3,6 +3,7 @@
 mod fields;
 mod hosts;
 mod kinds;
+mod lint;
 mod model;
 mod names;
 mod params;
@@ -15,6 +16,7 @@ mod template;
 mod yaml_error;
 
 pub use hosts::read_inventory;
+pub use lint::{LINTS, lint};
 pub use model::*;
 pub use raw::yaml_value;
 pub use read::read;

@@ -385,7 +385,7 @@ impl StepReader<'_, '_> {
 }
 
 /// Parameters with expressions as their texts.
-fn shown(params: &Template) -> (Value, BTreeSet<String>) {
+pub(super) fn shown(params: &Template) -> (Value, BTreeSet<String>) {
     fn value(template: &Template) -> (Value, bool) {
         match template {
             Template::Literal(value) => (value.clone(), true),

@@ -27,6 +27,8 @@ pub trait DynStep: Send + Sync {
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)>;
     /// See [`Step::diagnostics`].
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)>;
+    /// See [`Step::touches`].
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String>;
     /// Whether fully known parameters have the right types.
     ///
     /// # Errors
@@ -137,6 +139,10 @@ impl<S: Step> DynStep for Erased<S> {
 
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)> {
         self.0.diagnostics(view)
+    }
+
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        self.0.touches(view)
     }
 
     fn accepts(&self, params: &Value) -> Result<(), StepError> {

@@ -246,6 +246,12 @@ pub trait Step: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What an effect changes, in words such as ``the file `/a` ``, so that two steps that change the same thing are
+    /// known to. Pure; values that are not known yet count as their text.
+    fn touches(&self, _view: &ParamsView<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A read-only look ahead for the plan. The engine itself probes a step that only reads by running it, so
     /// only step types with effects have something to say here.
     fn probe(

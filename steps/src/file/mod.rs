@@ -227,6 +227,11 @@ impl Step for File {
         Description::changes(format!("remove {}", view.show("remove")), "put it back")
     }
 
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        let path = ["create", "to", "remove", "directory"].into_iter().find(|key| view.has(key));
+        path.map(|key| format!("the file `{}`", view.show(key))).into_iter().collect()
+    }
+
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         let mut wrong = view.exactly_one(&["stat", "create", "copy", "remove", "directory"]);
         let belongs: [(&str, &[&str]); 7] = [

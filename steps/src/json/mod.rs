@@ -159,6 +159,10 @@ impl Step for Json {
         params::describe(view)
     }
 
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        vec![format!("the document `{}`", view.show("path"))]
+    }
+
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         params::check(view)
     }

@@ -231,6 +231,12 @@ impl Step for Redis {
         }
     }
 
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        // Pushing and adding are made for many at once.
+        let key = ["set", "hash"].into_iter().find_map(|action| view.get(action)?.get("key")?.as_str());
+        key.map(|key| format!("the key `{key}` of `{}`", view.show("url"))).into_iter().collect()
+    }
+
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         let mut wrong = view.exactly_one(&ACTIONS);
         if view.has("reads") && !view.has("command") {

@@ -166,6 +166,11 @@ impl Step for Sqlite {
         Description::reads(format!("query {file}: {}", one_line(&view.show("query"))))
     }
 
+    fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
+        let table = view.get("insert").and_then(|insert| insert.get("into")).and_then(Value::as_str);
+        table.map(|table| format!("the table `{table}` of `{}`", view.show("database"))).into_iter().collect()
+    }
+
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         let mut wrong = view.exactly_one(&["query", "insert", "execute", "check"]);
         if view.has("params") && !view.has("query") && !view.has("execute") {
