@@ -3,21 +3,32 @@
 use crate::command;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Where the help shows what every command takes.
+const GLOBAL: &str = "Global options";
+
 /// Operational smoke tests: prove on a live system that the whole chain works, then leave no trace.
 #[derive(Debug, Parser)]
 #[command(
     name = "shakedown",
     version,
     max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
     after_help = "Examples:
   shakedown run quickstart             prove that it works here, with a system of its own
   shakedown plan media-sync            see what a run would do; changes nothing
   shakedown run media-sync -p size=10MB
   shakedown new my-check.yaml          begin a playbook of your own
+  shakedown help guide                 from nothing to a playbook of your own in ten minutes
 
-Exit codes: 0 passed, 1 a precheck refused and nothing was changed, 2 the system under test failed,
-3 invalid playbook, params or command line, 4 something could not be undone, 5 the engine or the
-environment failed, 129/130/143 interrupted."
+Exit codes:
+  0  passed
+  1  a precheck refused; nothing was changed
+  2  the system under test failed; everything was undone
+  3  the playbook, the params or the command line are invalid
+  4  something could not be undone; each thing is named
+  5  the engine or the environment failed; everything was undone
+  129, 130, 143  interrupted by HUP, INT, TERM; everything was undone"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -29,13 +40,13 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Global {
     /// When to use colours; NO_COLOR is honoured too
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = When::Auto, help_heading = GLOBAL)]
     pub(crate) color: When,
     /// Say only what failed
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub(crate) quiet: bool,
     /// Say more
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) verbose: bool,
 }
 
@@ -75,6 +86,12 @@ pub(crate) enum Command {
     Recover(command::recover::RecoverArgs),
     /// Go on where a dead run stopped
     Resume(command::resume::ResumeArgs),
+    /// Print completions for a shell
+    Completions(command::completions::CompletionsArgs),
+    /// Print the manual, or write it as man pages
+    Man(command::man::ManArgs),
+    /// Explain a command, or a topic such as `guide` or `language`
+    Help(command::help::HelpArgs),
     /// The stand-in for the media sync daemon, which the quickstart tests
     #[command(name = "stand-in", hide = true, disable_help_flag = true)]
     StandIn,

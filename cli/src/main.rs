@@ -16,6 +16,7 @@ mod runner;
 mod services;
 mod state;
 mod watch;
+mod wrap;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody may be reading any more; there is nobody to tell either.
             let _unread = error.print();
+            if let Some(tip) = command::help::tip(&error) {
+                let _unread = std::io::Write::write_all(&mut std::io::stderr(), tip.as_bytes());
+            }
             ExitCode::from(if error.use_stderr() { INVALID } else { 0 })
         }
     }
@@ -65,6 +69,9 @@ fn run(cli: &Cli, out: &out::Out) -> Result<u8, Failure> {
         Command::Resume(args) => command::resume::run(args, out),
         Command::Schema(args) => command::schema::run(args, out),
         Command::Runs(args) => command::runs::run(args, out),
+        Command::Completions(args) => command::completions::run(args, out),
+        Command::Man(args) => command::man::run(args, out),
+        Command::Help(args) => command::help::run(args, out),
         // Taken by `main`; here so that the help of clap knows the name.
         Command::StandIn => Ok(0),
     }

@@ -7,6 +7,7 @@ pub mod folders;
 pub mod lab;
 pub mod servers;
 pub mod stage;
+pub mod terminal;
 
 /// Says how much a test has seen: counts and figures for whoever reads its output.
 pub fn tell(line: &str) {

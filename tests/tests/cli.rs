@@ -45,16 +45,6 @@ fn each_way_to_end_has_its_exit_code() {
 }
 
 #[test]
-fn every_command_has_help_with_an_example() {
-    let dir = folder("");
-    for command in ["run", "plan", "check", "playbooks", "new", "steps", "schema", "runs"] {
-        let output = shakedown(dir.path(), &[command, "--help"]);
-        assert_eq!(output.status.code(), Some(0), "{command}");
-        assert!(said(&output).contains(&format!("shakedown {command}")), "{command}: {}", said(&output));
-    }
-}
-
-#[test]
 fn a_report_that_cannot_be_written_is_found_before_anything_is_done() {
     let dir = folder(
         "name: test\nprepare: { a: { command: { shell: \"echo done > mark\" }, undo: { command: { run: [\"true\"] } } } }\n",

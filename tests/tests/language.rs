@@ -113,6 +113,43 @@ fn the_bundled_playbooks_are_valid_without_a_warning() {
     }
 }
 
+/// A playbook with a block of the documentation in it: a whole one, some of its sections, or steps.
+fn whole(block: &str) -> String {
+    let keys: Vec<&str> = block
+        .lines()
+        .filter(|line| !line.starts_with([' ', '#', '-']))
+        .filter_map(|line| line.split(':').next())
+        .collect();
+    let sections = [
+        "params",
+        "vars",
+        "hosts",
+        "groups",
+        "secrets",
+        "precheck",
+        "prepare",
+        "monitor",
+        "on_failure",
+        "cleanup",
+    ];
+    if keys.contains(&"name") {
+        return block.to_owned();
+    }
+    if !keys.iter().any(|key| sections.contains(key)) {
+        let steps: String = block.lines().map(|line| format!("  {line}\n")).collect();
+        return format!(
+            "name: x\nhosts: {{ nas: {{ ssh: nas }}, edge: {{ ssh: edge }} }}\nprepare:\n{steps}"
+        );
+    }
+    let steps = ["precheck", "prepare", "monitor", "on_failure", "cleanup"];
+    let more = if keys.iter().any(|key| steps.contains(key)) {
+        ""
+    } else {
+        "precheck: { a: { disk: { path: / } } }\n"
+    };
+    format!("name: x\n{block}{more}")
+}
+
 #[test]
 fn every_example_of_the_documentation_is_valid() {
     let mut count = 0;
@@ -127,10 +164,19 @@ fn every_example_of_the_documentation_is_valid() {
         valid(step.kind(), format!("{hosts}{example}"));
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for file in ["README.md", "docs/guide.md"] {
-        let text = std::fs::read_to_string(root.join(file)).expect("UTF-8");
-        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-        blocks.filter(|block| block.starts_with("name:")).for_each(|block| valid(file, block.to_owned()));
+    let mut pages = vec![root.join("README.md"), root.join("README.zh-CN.md"), root.join("CONTRIBUTING.md")];
+    for folder in ["docs", "docs/design"] {
+        let entries = std::fs::read_dir(root.join(folder)).expect("the pages").flatten();
+        pages.extend(
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "md")),
+        );
     }
-    assert!(count > 12, "the examples are there");
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("UTF-8");
+        let name = page.display().to_string();
+        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            valid(&name, whole(block));
+        }
+    }
+    assert!(count > 40, "the examples are there");
 }

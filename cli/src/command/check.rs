@@ -16,7 +16,7 @@ use serde_json::Value;
   shakedown check playbooks/*.yaml --strict
   shakedown check my-check.yaml --format json | jq '.[].message'
 
-Warnings that --strict refuses, beside names that are never used:
+Lints:
   no-undo          an effect that nothing takes back
   no-timeout       a wait without a limit of its own
   unordered        two effects on the same path, table, key or unit, in no order
@@ -25,9 +25,12 @@ Warnings that --strict refuses, beside names that are never used:
   wildcard         a cleanup or an undo that removes by a wildcard
   ignored-effect   `continue_on_error` on an effect
 
-A comment beside or above a step's id excuses it: # shakedown: allow no-undo: the log line may stay
+Warnings, and errors with --strict. A comment beside or above a step's id excuses it:
+  # shakedown: allow no-undo: the log line may stay
 
-Exit codes: 0 valid, 3 a file has a mistake.")]
+Exit codes:
+  0  valid
+  3  a file has a mistake, or with --strict a warning")]
 pub(crate) struct CheckArgs {
     /// Files, or names of bundled playbooks
     #[arg(required = true, value_name = "PLAYBOOK")]

@@ -6,7 +6,7 @@ use crate::{
     out::Out,
     params::ParamArgs,
     playbook::{self, HostArgs},
-    services,
+    services, wrap,
 };
 use clap::Args;
 use engine::{
@@ -17,10 +17,7 @@ use engine::{
         text::{self, Options},
     },
 };
-use std::{
-    io::{self, IsTerminal},
-    path::Path,
-};
+use std::path::Path;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -30,8 +27,11 @@ use std::{
 
 Marks: ? reads, + makes, - removes, ~ waits, . is skipped.
 
-Exit codes: 0 runnable, 1 a precheck would fail, 3 invalid playbook, params or command line, 5 a target
-could not be asked.")]
+Exit codes:
+  0  runnable
+  1  a precheck would fail
+  3  the playbook, the params or the command line are invalid
+  5  a target could not be asked")]
 pub(crate) struct PlanArgs {
     /// A file, or the name of a bundled playbook
     playbook: String,
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
         Format::Text => {
             let options = Options {
                 style: out.stdout_style(),
-                width: terminal_width(),
+                width: wrap::terminal_width(),
                 verbose: out.verbose,
                 probed: !args.no_probe,
             };
@@ -91,10 +91,4 @@ fn probe(plan: &mut Plan, registry: &Registry, dir: &Path) -> Result<(), Failure
         services.close().await;
     });
     Ok(())
-}
-
-/// The columns of the terminal, if stdout is one.
-fn terminal_width() -> Option<usize> {
-    let columns = || console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    io::stdout().is_terminal().then(columns).flatten()
 }

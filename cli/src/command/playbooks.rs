@@ -1,8 +1,15 @@
 //! `shakedown playbooks`.
 
-use crate::{bundled, failure::Failure, out::Out, playbook};
+use crate::{
+    bundled,
+    failure::Failure,
+    out::Out,
+    playbook,
+    wrap::{beside, columns},
+};
 use clap::{Args, Subcommand};
 use engine::report::{Tone, pad};
+use serde_json::Value;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -35,17 +42,43 @@ pub(crate) fn run(args: &PlaybooksArgs, out: &Out) -> Result<u8, Failure> {
             let widest = bundled::ALL.iter().map(|bundled| bundled.name.len()).max().unwrap_or(0);
             for bundled in bundled::ALL {
                 let name = style.paint(Tone::Strong, &pad(bundled.name, widest));
-                out.print(&format!("{name}  {}\n", description(bundled.text)))?;
+                let about = About::of(bundled.text);
+                let mut lines = vec![format!("{name}  {}", about.description)];
+                if !about.params.is_empty() {
+                    let first = format!("{:widest$}  params: ", "");
+                    let params = beside(&first, &about.params, columns());
+                    lines.extend(params.iter().map(|line| style.paint(Tone::Faint, line)));
+                }
+                out.print_lines(&lines)?;
+            }
+            if !out.quiet {
+                out.tell("one of them, to read or to copy: shakedown playbooks show NAME\n");
             }
         }
     }
     Ok(0)
 }
 
-/// The `description` of a playbook: told even of one that this program could not run.
-fn description(text: &str) -> String {
-    engine::playbook::yaml_value(text)
-        .ok()
-        .and_then(|value| Some(value.get("description")?.as_str()?.to_owned()))
-        .unwrap_or_default()
+/// What a list tells of a playbook, also of one that this program could not run.
+struct About {
+    description: String,
+    /// `size=256KiB, dir=/tmp`; a param without a default must be given.
+    params: String,
+}
+
+impl About {
+    fn of(text: &str) -> Self {
+        let value = engine::playbook::yaml_value(text).unwrap_or_default();
+        let params = value.get("params").and_then(Value::as_object);
+        let one = |(name, param): (&String, &Value)| match param.get("default") {
+            Some(Value::String(text)) => format!("{name}={text}"),
+            Some(other) => format!("{name}={other}"),
+            None => format!("{name} (required)"),
+        };
+        let params: Vec<String> = params.into_iter().flatten().map(one).collect();
+        Self {
+            description: value.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            params: params.join(", "),
+        }
+    }
 }

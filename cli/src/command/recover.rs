@@ -31,8 +31,11 @@ const LEFTOVERS: u8 = 4;
 
 A run that lives in another process is never touched. A recovery that dies itself is recovered by the next.
 
-Exit codes: 0 nothing is left, 3 there is no such run, 4 something is left, each named, 5 the engine or the
-environment failed.")]
+Exit codes:
+  0  nothing is left
+  3  there is no such run
+  4  something is left, each thing named
+  5  the engine or the environment failed")]
 pub(crate) struct RecoverArgs {
     /// The run, by its id or the beginning or end of it [default: all that died]
     run: Option<String>,

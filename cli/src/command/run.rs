@@ -22,9 +22,14 @@ use std::path::PathBuf;
 
 Progress goes to stderr. The closing summary goes to stdout, unless --events or --report writes there.
 
-Exit codes: 0 passed, 1 a precheck refused and nothing was changed, 2 the system under test failed and
-everything was undone, 3 invalid playbook, params or command line, 4 leftovers, each named, 5 the engine
-or the environment failed and everything was undone, 129/130/143 interrupted and everything was undone.")]
+Exit codes:
+  0  passed
+  1  a precheck refused; nothing was changed
+  2  the system under test failed; everything was undone
+  3  the playbook, the params or the command line are invalid
+  4  something could not be undone; each thing is named
+  5  the engine or the environment failed; everything was undone
+  129, 130, 143  interrupted by HUP, INT, TERM; everything was undone")]
 pub(crate) struct RunArgs {
     /// A file, or the name of a bundled playbook
     playbook: String,

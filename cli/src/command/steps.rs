@@ -1,6 +1,10 @@
 //! `shakedown steps`.
 
-use crate::{failure::Failure, out::Out};
+use crate::{
+    failure::Failure,
+    out::Out,
+    wrap::{beside, columns, wrap},
+};
 use clap::Args;
 use engine::{
     diagnostic::did_you_mean,
@@ -12,7 +16,8 @@ use serde_json::Value;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   shakedown steps
-  shakedown steps sqlite")]
+  shakedown steps sqlite
+  shakedown steps --markdown > steps.md")]
 pub(crate) struct StepsArgs {
     /// The step type to explain
     kind: Option<String>,
@@ -38,6 +43,9 @@ pub(crate) fn run(args: &StepsArgs, out: &Out) -> Result<u8, Failure> {
             })
             .collect();
         out.print_lines(&lines)?;
+        if !out.quiet {
+            out.tell("one of them, with its keys and an example: shakedown steps KIND\n");
+        }
         return Ok(0);
     };
     match registry.get(kind) {
@@ -106,20 +114,21 @@ fn table(title: &str, schema: &Value) -> String {
 fn explain(step: &dyn DynStep, style: Style) -> Vec<String> {
     let docs = step.docs();
     let title = |text: &str| style.paint(Tone::Strong, text);
+    let columns = columns();
     let mut lines = vec![format!("{}: {}", title(step.kind()), docs.summary), String::new()];
-    lines.extend(docs.details.trim().lines().map(str::to_owned));
+    lines.extend(docs.details.trim().lines().flat_map(|line| wrap(line, columns)));
     lines.push(String::new());
     lines.push(title("params"));
-    fields(&step.params_schema(), &mut lines);
+    fields(&step.params_schema(), true, columns, &mut lines);
     lines.push(String::new());
     lines.push(title("output"));
-    fields(&step.output_schema(), &mut lines);
+    fields(&step.output_schema(), false, columns, &mut lines);
     if !docs.errors.is_empty() {
         lines.push(String::new());
         lines.push(title("errors"));
         for (error, next) in docs.errors {
             lines.push(format!("  {error}"));
-            lines.push(format!("    {next}"));
+            lines.extend(beside("    ", next, columns));
         }
     }
     lines.push(String::new());
@@ -131,19 +140,20 @@ fn explain(step: &dyn DynStep, style: Style) -> Vec<String> {
     lines
 }
 
-/// The fields of an object's schema, a line each.
-fn fields(schema: &Value, lines: &mut Vec<String>) {
+/// The fields of an object's schema.
+fn fields(schema: &Value, params: bool, columns: usize, lines: &mut Vec<String>) {
     let properties = schema.get("properties").and_then(Value::as_object);
     let Some(properties) = properties.filter(|properties| !properties.is_empty()) else {
-        lines.push(match schema.get("description").and_then(Value::as_str) {
-            Some(text) => format!("  {}", in_one_line(text)),
-            None => "  none".into(),
-        });
+        match schema.get("description").and_then(Value::as_str) {
+            Some(text) => lines.extend(beside("  ", text, columns)),
+            None => lines.push("  none".into()),
+        }
         return;
     };
     let required: Vec<&str> = schema
         .get("required")
         .and_then(Value::as_array)
+        .filter(|_| params)
         .map(|names| names.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
     let rows: Vec<(String, String, &str)> = properties
@@ -157,13 +167,10 @@ fn fields(schema: &Value, lines: &mut Vec<String>) {
         })
         .collect();
     let names = rows.iter().map(|(name, ..)| width(name)).max().unwrap_or(0);
-    let kinds = rows.iter().map(|(_, kind, _)| width(kind)).max().unwrap_or(0).min(28);
+    let kinds = rows.iter().map(|(_, kind, _)| width(kind)).filter(|wide| *wide <= 28).max().unwrap_or(0);
     for (name, kind, text) in rows {
-        lines.push(
-            format!("  {}  {}  {}", pad(&name, names), pad(&kind, kinds), in_one_line(text))
-                .trim_end()
-                .to_owned(),
-        );
+        let first = format!("  {}  {}  ", pad(&name, names), pad(&kind, kinds));
+        lines.extend(beside(&first, text, columns));
     }
 }
 

@@ -135,10 +135,11 @@ impl Lints<'_> {
             // If each comes after the one before it, all are in order.
             positions.sort_by_key(|position| place[*position]);
             for pair in positions.windows(2).filter(|pair| !comes_before(&graph, pair[0], pair[1])) {
-                let (one, other) = (&steps[pair[0]].id, &steps[pair[1]].id);
+                let (first, second) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+                let (one, other) = (&steps[first].id, &steps[second].id);
                 let message = format!("`{one}` and `{other}` both change {thing}, in no order");
                 let hint = format!("say which comes first: needs: [{one}]");
-                self.warn(pair[1], Code::Unordered, message, &hint);
+                self.warn(second, Code::Unordered, message, &hint);
             }
         }
     }
@@ -199,12 +200,13 @@ fn pasted_into_shell(words: &[Template]) -> Option<String> {
     if !["sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"].contains(&name.as_str()) {
         return None;
     }
-    let is_c = |word: &Template| {
-        text_of(word)
-            .is_some_and(|word| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'))
-    };
-    let script = words.iter().skip_while(|word| !is_c(word)).nth(1)?;
+    let script = words.iter().skip_while(|word| !text_of(word).is_some_and(is_c)).nth(1)?;
     matches!(script, Template::Expr(_) | Template::Text(_)).then_some(name)
+}
+
+/// Whether a word of a shell's command line says that a script follows: `-c`, `-ec`.
+fn is_c(word: &str) -> bool {
+    word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
 fn text_of(word: &Template) -> Option<&str> {
@@ -237,6 +239,5 @@ fn scripts(params: &Value) -> Option<String> {
         return Some(script.to_owned());
     }
     let words = params.get("run")?.as_array()?;
-    let after_c = words.iter().skip_while(|word| word.as_str() != Some("-c")).nth(1)?;
-    after_c.as_str().map(str::to_owned)
+    words.iter().skip_while(|word| !word.as_str().is_some_and(is_c)).nth(1)?.as_str().map(str::to_owned)
 }
