@@ -30,7 +30,7 @@ pub const LINTS: [Code; 7] = [
 /// Everything that a playbook had better not do: warnings, in the order of the text.
 #[must_use]
 pub fn lint(playbook: &Playbook, registry: &Registry) -> Diagnostics {
-    let mut found = Diagnostics::new(playbook.source.clone());
+    let mut found = Diagnostics::of(playbook.sources.clone());
     let mut lints = Lints { playbook, registry, found: Vec::new() };
     for position in 0..playbook.steps.len() {
         lints.step(position);

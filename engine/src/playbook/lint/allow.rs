@@ -29,11 +29,13 @@ impl Allowed {
     /// Looks beside the id of each step and at the comments right above it.
     pub(super) fn read(playbook: &Playbook) -> Self {
         let mut allowed = Self::default();
-        let text = &playbook.source.text;
+        let text = &playbook.sources.main().text;
         if !text.contains(MARK) {
             return allowed;
         }
-        for (position, step) in playbook.steps.iter().enumerate() {
+        // Steps of texts that are included lie behind the playbook's own.
+        let own = playbook.steps.iter().enumerate().filter(|(_, step)| step.span.start < text.len());
+        for (position, step) in own {
             let begin = text[..step.span.start].rfind('\n').map_or(0, |newline| newline + 1);
             let end = text[begin..].find('\n').map_or(text.len(), |newline| begin + newline);
             allowed.line(position, text, begin, end);
