@@ -4,7 +4,13 @@ use crate::{
     error::{ErrorClass, StepError},
     secret::Secrets,
 };
-use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64},
+};
 use tokio::sync::watch;
 
 /// A future that can be sent between threads; what the object-safe traits here return.
@@ -72,6 +78,8 @@ pub enum Stdin {
     Bytes(Vec<u8>),
     /// The content of a file of this machine, streamed.
     File(PathBuf),
+    /// The same without that many bytes at its beginning.
+    FileFrom(PathBuf, u64),
 }
 
 /// A command for a host. The argv never passes through a shell of ours.
@@ -91,6 +99,11 @@ pub struct Exec {
     pub keep: usize,
     /// Where stdout goes instead: a file of this machine, made anew with mode 0600. It is counted, not kept.
     pub stdout_file: Option<PathBuf>,
+    /// How many bytes at the beginning of an earlier `stdout_file` stay; with 0 it is made anew.
+    pub stdout_at: u64,
+    /// Is added, while the command runs, the bytes that went into `stdout_file` and, on another host, those of stdin that
+    /// were sent.
+    pub moved: Arc<AtomicU64>,
     /// Whether running it twice is harmless: it is then run again after a connection that broke.
     pub repeatable: bool,
     /// What is masked in its output before it is cut.

@@ -44,9 +44,14 @@ else
 fi
 "#;
 
-/// The statuses 91 and 92 are the script's own: the bytes are not as sent, and the place is not as found.
+/// The statuses 91 and 92 are the script's own: the bytes are not as sent, and the place is not as found. It may be run
+/// again: it first looks whether the run before came to its end.
 const PLACE: &str = r#"
 b=$1 to=$2 k=$3 sum=$4 had=$5 mode=$6
+if [ ! -e "$b" ] && [ -f "$to" ]; then
+  h=$(sha256sum < "$to") || exit 1
+  [ "${h%% *}" = "$sum" ] && exit 0
+fi
 h=$(sha256sum < "$b") || exit 1
 [ "${h%% *}" = "$sum" ] || exit 91
 if [ -n "$had" ]; then
@@ -57,6 +62,23 @@ elif [ -e "$to" ] || [ -L "$to" ]; then exit 92
 fi
 chmod "$mode" "$b" && { sync "$b" 2>/dev/null || sync; } && mv -f -- "$b" "$to"
 "#;
+
+/// Takes bytes, after the first `$2` that are there. The status 93 is its own: what is there is not as found. It never
+/// writes through a link: what it opened must be what has the name.
+const RECEIVE: &str = r#"
+b=$1 at=$2
+umask 077
+if [ "$at" = 0 ]; then
+  rm -f -- "$b" && set -C && exec 4>"$b" || exit 1
+else
+  [ -f "$b" ] && [ ! -L "$b" ] && exec 4>>"$b" && [ ! -L "$b" ] && [ "$b" -ef "/proc/$$/fd/4" ] || exit 93
+  [ "$(wc -c < "$b")" -eq "$at" ] || exit 93
+fi
+exec cat >&4
+"#;
+
+/// The sha256 of the first `$2` bytes.
+const BEGINNING: &str = r#"h=$(head -c "$2" < "$1" | sha256sum) && echo "${h%% *}""#;
 
 const TAKE_BACK: &str = r#"
 b=$1 to=$2 k=$3 sum=$4 had=$5
@@ -142,12 +164,38 @@ pub(crate) async fn look(host: &dyn Host, path: &str, cancel: &Cancel) -> Result
     }
 }
 
+/// The sha256 of the first `length` bytes of a file, lower-case hex.
+pub(crate) async fn beginning(
+    host: &dyn Host,
+    path: &str,
+    length: u64,
+    cancel: &Cancel,
+) -> Result<String, StepError> {
+    let ended = host.exec(script(BEGINNING, &[path, &length.to_string()]).repeatable(), cancel).await?;
+    if !ended.success() {
+        return Err(trouble(ended, &format!("read `{path}` on `{}`", host.name())));
+    }
+    Ok(ended.stdout_text().trim().to_owned())
+}
+
+/// The script that gives a file without its first `at` bytes.
+pub(crate) fn rest(path: &str, at: u64) -> Exec {
+    script("exec tail -c \"+$2\" -- \"$1\"", &[path, &(at + 1).to_string()])
+}
+
+/// Turns the end of a script into an error if it failed.
+pub(crate) fn succeeded(ended: Output, what: &str) -> Result<(), StepError> {
+    if ended.success() { Ok(()) } else { Err(trouble(ended, what)) }
+}
+
 impl Placing {
-    /// Looks at the place and chooses the names beside it.
+    /// Looks at the place and chooses the names beside it. `part` names what is on its way: the same in all attempts of
+    /// a step, so that one goes on where the one before stopped. `mark` names the earlier file, in this attempt only.
     pub(crate) async fn plan(
         host: &dyn Host,
         to: &str,
         sha256: String,
+        part: &str,
         mark: &str,
         cancel: &Cancel,
     ) -> Result<Self, StepError> {
@@ -162,27 +210,31 @@ impl Placing {
         Ok(Self {
             to: to.to_owned(),
             sha256,
-            beside: format!("{to}.{mark}.new"),
+            beside: format!("{to}.{part}.new"),
             backup: format!("{to}.{mark}.old"),
             earlier,
         })
     }
 
-    /// The script that takes the bytes; it never writes through what is there already.
-    pub(crate) fn receive(&self) -> Exec {
-        script("umask 077; set -C; cat > \"$1\"", &[&self.beside])
+    /// The script that takes the bytes after the first `at`, which are there.
+    pub(crate) fn receive(&self, at: u64) -> Exec {
+        script(RECEIVE, &[&self.beside, &at.to_string()])
     }
 
     /// Turns the end of `receive` into an error if it failed.
     pub(crate) fn received(&self, ended: Output) -> Result<(), StepError> {
-        if ended.success() { Ok(()) } else { Err(trouble(ended, &format!("write `{}`", self.beside))) }
+        if ended.code == Some(93) {
+            let message = format!("`{}` is not as it was found a moment ago", self.beside);
+            return Err(StepError::new(ErrorClass::Busy, message).hint(format!("ls -l {}", self.beside)));
+        }
+        succeeded(ended, &format!("write `{}`", self.beside))
     }
 
     /// Checks the bytes and puts the file in place.
     pub(crate) async fn place(&self, host: &dyn Host, mode: &str, cancel: &Cancel) -> Result<(), StepError> {
         let earlier = self.earlier.as_deref().unwrap_or_default();
         let arguments = [&self.beside, &self.to, &self.backup, &self.sha256, earlier, mode];
-        let ended = host.exec(script(PLACE, &arguments), cancel).await?;
+        let ended = host.exec(script(PLACE, &arguments).repeatable(), cancel).await?;
         let to = &self.to;
         match ended.code {
             Some(0) => Ok(()),

@@ -2,19 +2,24 @@
 
 use crate::{
     command,
+    hex::hex,
     place::{Found, Placing, check_path, look},
     word::{Word, argv, environment, short, stdin},
 };
 use engine::{
     ErrorClass, Step, StepError,
-    host::{Exec, Host, Stdin},
+    host::{Exec, Host},
     quantity::Bytes,
     step::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use transfer::{Carried, Transfer};
+
+mod transfer;
 
 /// The step type `ssh`.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +101,12 @@ pub struct Output {
     /// `upload`, `download`: its sha256 in lower-case hex, as found at both ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// `upload`, `download`: how many bytes went over the connection, more than the size if some went twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// `upload`, `download`: how many bytes were there already when it went on after a break, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<u64>,
 }
 
 /// Nothing for a `run`; for a file, what is needed to take it back.
@@ -125,8 +136,10 @@ impl Step for Ssh {
                       on the host ends it and all that came of it. A connection that breaks leaves the outcome \
                       unknown; only with `reads: true` is the command run again.\n\n\
                       `upload` and `download` write beside the target, compare the sha256 of both ends, and rename. \
-                      Their undo removes the file if it is still what was put there, or restores the file that was \
-                      there before.\n\n\
+                      When the connection breaks they wait for the host, until the step's `timeout`, and go on where \
+                      they stood, once the sha256 of that part is known to be right; so does another attempt, and a \
+                      run that is resumed. Their undo removes the file if it is still what was put there, or restores \
+                      the file that was there before, and removes a part.\n\n\
                       Keys of hosts are never accepted unasked: the host must be in `known_hosts`.",
             example: "uptime:\n  ssh: { host: nas, run: [uptime], reads: true }\n\
                       sample:\n  ssh:\n    host: nas\n    upload: { from: sample.bin, to: /volume1/inbox/sample.bin }\n",
@@ -199,7 +212,9 @@ impl Step for Ssh {
     }
 
     async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
-        let mark = format!("shakedown-{}-{}", cx.services.run.id, cx.attempt);
+        let run = &cx.services.run.id;
+        let step = hex(&Sha256::digest(&cx.step)[..4]);
+        let (part, mark) = (format!("shakedown-{run}-{step}"), format!("shakedown-{run}-{}", cx.attempt));
         let (from, from_host, to, to_host): (_, Arc<dyn Host>, _, Arc<dyn Host>) = match params {
             Params { upload: Some(upload), .. } => {
                 check_path("from", &upload.from)?;
@@ -219,7 +234,7 @@ impl Step for Ssh {
             let message = format!("there is no file `{from}` on `{}`", from_host.name());
             return Err(StepError::new(ErrorClass::NotFound, message).hint(format!("ls -l {from}")));
         };
-        let placing = Placing::plan(to_host.as_ref(), &to, sha256, &mark, &cx.cancel).await?;
+        let placing = Placing::plan(to_host.as_ref(), &to, sha256, &part, &mark, &cx.cancel).await?;
         Ok(Intent { placing: Some(placing), size, mode })
     }
 
@@ -228,23 +243,18 @@ impl Step for Ssh {
         match (&params.run, &params.upload, &params.download, &intent.placing) {
             (Some(words), None, None, _) => run(cx, params, words, host.as_ref()).await,
             (None, Some(upload), None, Some(placing)) => {
-                let mode = upload.mode.clone().unwrap_or_else(|| intent.mode.clone());
-                check_mode(&mode)?;
-                let from = absolute(&upload.from)?;
-                cx.bytes(0, intent.size);
-                let sent = host.exec(placing.receive().stdin(Stdin::File(from)), &cx.cancel).await?;
-                placing.received(sent)?;
-                placing.place(host.as_ref(), &mode, &cx.cancel).await?;
-                Ok(carried(cx, intent, placing))
+                let mode = upload.mode.as_ref().unwrap_or(&intent.mode);
+                check_mode(mode)?;
+                let (from, local) = (absolute(&upload.from)?.display().to_string(), &cx.services.local);
+                let (source, target) = (local.as_ref(), host.as_ref());
+                let transfer = Transfer { cx, from: &from, source, target, placing, size: intent.size, mode };
+                Ok(carried(cx, intent, placing, Some(transfer.run().await?)))
             }
             (None, None, Some(download), Some(placing)) => {
-                let local = cx.services.local.as_ref();
-                let mut exec = Exec::new(["cat", "--", &download.from]);
-                exec.stdout_file = Some(PathBuf::from(&placing.beside));
-                cx.bytes(0, intent.size);
-                host.exec(exec, &cx.cancel).await?.require_success(&format!("cat {}", download.from))?;
-                placing.place(local, &intent.mode, &cx.cancel).await?;
-                Ok(carried(cx, intent, placing))
+                let (source, target) = (host.as_ref(), cx.services.local.as_ref());
+                let (from, mode) = (&download.from, &intent.mode);
+                let transfer = Transfer { cx, from, source, target, placing, size: intent.size, mode };
+                Ok(carried(cx, intent, placing, Some(transfer.run().await?)))
             }
             _ => Err(StepError::new(
                 ErrorClass::Invalid,
@@ -255,7 +265,10 @@ impl Step for Ssh {
 
     fn summary(&self, output: &Output) -> String {
         match (&output.path, output.size, &output.stdout) {
-            (Some(path), Some(size), _) => format!("{path}, {}", Bytes(size)),
+            (Some(path), Some(size), _) => match output.resumed_at {
+                Some(at) => format!("{path}, {}, went on after {}", Bytes(size), Bytes(at)),
+                None => format!("{path}, {}", Bytes(size)),
+            },
             (_, _, Some(stdout)) => short(stdout.lines().next().unwrap_or_default()),
             _ => String::new(),
         }
@@ -270,7 +283,7 @@ impl Step for Ssh {
         let Some(placing) = &intent.placing else { return Ok(Settled::NotHappened) };
         let target = target(cx, params).await?;
         Ok(match placing.is_placed(target.as_ref(), &cx.cancel).await? {
-            true => Settled::Happened(carried(cx, intent, placing)),
+            true => Settled::Happened(carried(cx, intent, placing, None)),
             false => Settled::NotHappened,
         })
     }
@@ -335,12 +348,14 @@ async fn run(cx: &Context, params: &Params, words: &[Word], host: &dyn Host) -> 
     })
 }
 
-fn carried(cx: &Context, intent: &Intent, placing: &Placing) -> Output {
+fn carried(cx: &Context, intent: &Intent, placing: &Placing, how: Option<Carried>) -> Output {
     cx.bytes(intent.size, intent.size);
     Output {
         path: Some(placing.to.clone()),
         size: Some(intent.size),
         sha256: Some(placing.sha256.clone()),
+        sent_bytes: how.as_ref().map(|how| how.sent),
+        resumed_at: how.and_then(|how| how.resumed_at),
         ..Output::default()
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 use engine::{
     ErrorClass, StepError,
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output, Stdin},
-    local::process::{Capture, Tree},
+    local::process::{Capture, Tree, open_output},
 };
 use errors::{connect_error, lost};
 use guard::{BEAT_S, Ended, guard};
@@ -22,13 +22,17 @@ use link::{Destination, Link};
 use openssh::{ChildStdin, Session, Stdio};
 use std::{
     fs::{DirBuilder, File},
+    io::SeekFrom,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
     sync::Semaphore,
 };
 
@@ -36,13 +40,18 @@ use tokio::{
 const CHANNELS: usize = 8;
 /// How long a command of another host may take to be gone after it was told to end: its grace, and a network's delay.
 const END: Duration = Duration::from_secs(10);
-/// How long output is read on after the command has ended.
+/// How long output is read on after the command has ended; and how long a command may take to say that it ended that has
+/// not had all its data, and so may not hear that it is to end.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How long a host that went away is waited for by a command that may be run again, or was never sent.
+/// How long a host that went away is waited for, by commands that may be run again and by those that were never sent.
 const AWAY: Duration = Duration::from_secs(30);
 /// The pauses between tries to connect to a host that went away.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How much of a file is read at once, in bytes.
+const CHUNK: usize = 256 * 1024;
+/// Why a command ended whose connection may not even have broken.
+const LAPSED: &str = "no word of this run reached the host for 20 s, so the command was ended there";
 /// How often a command may lose its connection before it is given up.
 const LOSSES: u32 = 3;
 
@@ -126,6 +135,8 @@ enum Failure {
     NotSent(String),
     /// The connection broke after it was sent.
     Lost(String),
+    /// The host had no word of this run for too long and ended it; the connection may be good again.
+    Lapsed,
     /// All else.
     Final(StepError),
 }
@@ -151,39 +162,41 @@ impl Host for SshHost {
                     channel.map_err(|_| StepError::internal("the connection is closed"))?
                 }
             };
-            let mut away: Option<Away> = None;
+            let (mut pause, mut losses) = (FIRST_PAUSE, 0);
             loop {
                 let session = match self.line.session(cancel).await {
                     Ok(session) => session,
-                    Err(error) => match &mut away {
-                        Some(away) if error.class == ErrorClass::Unreachable && away.goes_on() => {
-                            away.pause(cancel).await;
-                            continue;
+                    Err(error)
+                        if error.class == ErrorClass::Unreachable && self.line.may_come_back().await =>
+                    {
+                        // Cancelled, it ends with the next try to connect.
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                            () = cancel.cancelled() => {}
                         }
-                        _ => return Err(error),
-                    },
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 };
                 let tried = match self.settle(&session, cancel).await {
                     Ok(()) => self.attempt(&session, &exec, self.run.as_deref(), cancel).await,
                     Err(failure) => Err(failure),
                 };
-                let error = match tried {
+                if let Err(Failure::NotSent(_) | Failure::Lost(_)) = &tried {
+                    self.line.forget(&session).await;
+                }
+                let (error, sent) = match tried {
                     Ok(output) => return Ok(output),
-                    Err(Failure::Final(error)) => return Err(error),
-                    Err(Failure::NotSent(why)) => connect_error(self.spec(), &why),
-                    Err(Failure::Lost(why)) => {
-                        let error = lost(self.spec(), &program, &why);
-                        if !exec.repeatable {
-                            self.line.forget(&session).await;
-                            return Err(error);
-                        }
-                        error
+                    Err(Failure::Final(error)) if error.class == ErrorClass::Cancelled => {
+                        return Err(self.ended_for_sure(&session, error).await);
                     }
+                    Err(Failure::Final(error)) => return Err(error),
+                    Err(Failure::NotSent(why)) => (connect_error(self.spec(), &why), false),
+                    Err(Failure::Lost(why)) => (lost(self.spec(), &program, &why), true),
+                    Err(Failure::Lapsed) => (lost(self.spec(), &program, LAPSED), true),
                 };
-                self.line.forget(&session).await;
-                let away = away.get_or_insert_with(Away::new);
-                away.losses += 1;
-                if away.losses > LOSSES || !away.goes_on() {
+                losses += 1;
+                if losses > LOSSES || sent && !exec.repeatable {
                     return Err(error);
                 }
             }
@@ -192,32 +205,6 @@ impl Host for SshHost {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.line.close())
-    }
-}
-
-/// A host that was there and is not any more: until when it is waited for.
-struct Away {
-    until: tokio::time::Instant,
-    pause: Duration,
-    losses: u32,
-}
-
-impl Away {
-    fn new() -> Self {
-        Self { until: tokio::time::Instant::now() + AWAY, pause: FIRST_PAUSE, losses: 0 }
-    }
-
-    fn goes_on(&self) -> bool {
-        tokio::time::Instant::now() < self.until
-    }
-
-    /// Waits before the next try to connect, each time longer; a cancelled wait ends at once.
-    async fn pause(&mut self, cancel: &Cancel) {
-        tokio::select! {
-            () = tokio::time::sleep(self.pause) => {}
-            () = cancel.cancelled() => {}
-        }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -238,6 +225,19 @@ impl SshHost {
         Ok(())
     }
 
+    /// A command that was told to end and did not say that it had, as one that does not read the data that come before
+    /// the word: it is ended by another command.
+    async fn ended_for_sure(&self, session: &Arc<Session>, error: StepError) -> StepError {
+        if !error.outcome_unknown {
+            return error;
+        }
+        let never = Cancel::never();
+        match tokio::time::timeout(END, self.settle(session, &never)).await {
+            Ok(Ok(())) => StepError { outcome_unknown: false, ..error },
+            _ => error,
+        }
+    }
+
     async fn attempt(
         &self,
         session: &Arc<Session>,
@@ -249,7 +249,7 @@ impl SshHost {
         let (data, length) = Data::open(&exec.stdin).await?;
         let guarded = guard(exec, marker.clone(), run, length)?;
         let sink = match &exec.stdout_file {
-            Some(path) => Some(create(path).await?),
+            Some(path) => Some(tokio::fs::File::from_std(open_output(path, exec.stdout_at)?)),
             None => None,
         };
         let mut command = session.clone().arc_raw_command(&guarded.text);
@@ -259,7 +259,9 @@ impl SshHost {
         let mut child = tokio::select! {
             child = command.spawn() => child.map_err(|error| {
                 let failure = self.not_started(&error);
-                doubt.dispel();
+                if let Failure::Final(_) = failure {
+                    doubt.dispel();
+                }
                 failure
             })?,
             () = cancel.cancelled() => {
@@ -273,8 +275,10 @@ impl SshHost {
 
         let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
         let captured = |keep| Capture::new(keep).masking(exec.secrets.clone());
-        let (mut out, mut err) = (captured(keep), captured(keep + 2 * guarded.overhead()));
-        let mut lease = Some(Box::pin(hold(stdin, data)));
+        let mut out = captured(keep).counting(exec.moved.clone());
+        let mut err = captured(keep + 2 * guarded.overhead());
+        let all_sent = AtomicBool::new(false);
+        let mut lease = Some(Box::pin(hold(stdin, &guarded.ahead, data, &exec.moved, &all_sent)));
         let last_line = tokio::sync::Notify::new();
         let stderr = heed::Heed::new(stderr, &guarded, &last_line);
         let mut drain =
@@ -306,7 +310,8 @@ impl SshHost {
                 () = cancel.cancelled(), if !cancelled => {
                     // The end of stdin is what the guard takes for the end of its lease.
                     (cancelled, lease) = (true, None);
-                    deadline.as_mut().reset(tokio::time::Instant::now() + END);
+                    let patience = if all_sent.load(Ordering::Relaxed) { END } else { DRAIN };
+                    deadline.as_mut().reset(tokio::time::Instant::now() + patience);
                 }
                 () = &mut deadline, if cancelled || matches!(drained, Some(Err(_))) => break None,
             }
@@ -352,32 +357,31 @@ impl SshHost {
         })
     }
 
-    fn read_end(&self, ended: Ended, exec: &Exec) -> Result<(i32, usize), StepError> {
-        let (program, host) = (&exec.argv[0], &self.spec().name);
-        match ended {
-            Ended::Status { code, left_behind } => Ok((code, left_behind)),
-            Ended::NoProgram => Err(StepError::new(
+    fn read_end(&self, ended: Ended, exec: &Exec) -> Result<(i32, usize), Failure> {
+        let (program, host, ssh) = (&exec.argv[0], &self.spec().name, &self.spec().ssh);
+        let dir = exec.dir.as_deref().unwrap_or_default();
+        let (class, message, hint) = match ended {
+            Ended::Status { code, left_behind } => return Ok((code, left_behind)),
+            Ended::Lease => return Err(Failure::Lapsed),
+            Ended::NoProgram => (
                 ErrorClass::NotFound,
                 format!("program `{program}` does not exist on `{host}`"),
-            )
-            .hint(format!("ssh {} 'command -v {program}; echo $PATH'", self.spec().ssh))),
-            Ended::NoDirectory => Err(StepError::new(
+                format!("ssh {ssh} 'command -v {program}; echo $PATH'"),
+            ),
+            Ended::NoDirectory => (
                 ErrorClass::NotFound,
-                format!("directory `{}` cannot be entered on `{host}`", exec.dir.as_deref().unwrap_or("")),
-            )
-            .hint(format!(
-                "ssh {} ls -ld {}",
-                self.spec().ssh,
-                exec.dir.as_deref().unwrap_or("")
-            ))),
-            Ended::NoTool(tool) => Err(StepError::new(
+                format!("directory `{dir}` cannot be entered on `{host}`"),
+                format!("ssh {ssh} ls -ld {dir}"),
+            ),
+            Ended::NoTool(tool) => (
                 ErrorClass::Unsupported,
                 format!(
                     "host `{host}` lacks the program `{tool}`, without which commands cannot be ended there"
                 ),
-            )
-            .hint(format!("install `{tool}` on `{host}` (util-linux, grep, coreutils or busybox have it)"))),
-        }
+                format!("install `{tool}` on `{host}` (util-linux, grep, coreutils or busybox have it)"),
+            ),
+        };
+        Err(StepError::new(class, message).hint(hint).into())
     }
 
     /// A login that runs something else than what it is sent, or nothing.
@@ -392,7 +396,7 @@ impl SshHost {
     fn not_started(&self, error: &openssh::Error) -> Failure {
         let text = chain(error);
         match error {
-            openssh::Error::SshMux(_) if text.contains("refused") => Failure::Final(
+            openssh::Error::SshMux(_) if text.contains("refused the request") => Failure::Final(
                 StepError::new(
                     ErrorClass::Busy,
                     format!("host `{}` allows no further command on the connection", self.spec().name),
@@ -426,24 +430,38 @@ impl Data {
         Ok(match stdin {
             Stdin::Null => (Self::Bytes(Vec::new()), None),
             Stdin::Bytes(bytes) => (Self::Bytes(bytes.clone()), Some(bytes.len() as u64)),
-            Stdin::File(path) => {
-                let fail = |error| StepError::io(format!("open `{}` for stdin", path.display()), &error);
-                let file = tokio::fs::File::open(path).await.map_err(fail)?;
-                let length = file.metadata().await.map_err(fail)?.len();
-                (Self::File(file, length), Some(length))
-            }
+            Stdin::File(path) => Self::from(path, 0).await?,
+            Stdin::FileFrom(path, at) => Self::from(path, *at).await?,
         })
+    }
+
+    async fn from(path: &Path, at: u64) -> Result<(Self, Option<u64>), StepError> {
+        let fail = |error| StepError::io(format!("open `{}` for stdin", path.display()), &error);
+        let mut file = tokio::fs::File::open(path).await.map_err(fail)?;
+        file.seek(SeekFrom::Start(at)).await.map_err(fail)?;
+        let length = file.metadata().await.map_err(fail)?.len().saturating_sub(at);
+        Ok((Self::File(file, length), Some(length)))
     }
 }
 
-/// Sends the data, then a beat every few seconds for as long as it is polled; dropping it ends the lease. Ends by
+/// Sends what goes ahead, the data, then a beat every few seconds for as long as it is polled; dropping it ends the lease. Ends by
 /// itself when nobody reads any more, or with an error if the data could not be read.
-async fn hold(mut stdin: ChildStdin, data: Data) -> Option<StepError> {
+async fn hold(
+    mut stdin: ChildStdin,
+    ahead: &str,
+    data: Data,
+    moved: &AtomicU64,
+    all_sent: &AtomicBool,
+) -> Option<StepError> {
+    stdin.write_all(ahead.as_bytes()).await.ok()?;
     match data {
-        Data::Bytes(bytes) => stdin.write_all(&bytes).await.ok()?,
+        Data::Bytes(bytes) => {
+            stdin.write_all(&bytes).await.ok()?;
+            moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
         Data::File(file, length) => {
             let mut file = file.take(length);
-            let mut buffer = vec![0; 64 * 1024];
+            let mut buffer = vec![0; CHUNK];
             let mut sent = 0;
             loop {
                 match file.read(&mut buffer).await {
@@ -451,6 +469,7 @@ async fn hold(mut stdin: ChildStdin, data: Data) -> Option<StepError> {
                     Ok(count) => {
                         stdin.write_all(&buffer[..count]).await.ok()?;
                         sent += count as u64;
+                        moved.fetch_add(count as u64, Ordering::Relaxed);
                     }
                     Err(error) => return Some(StepError::io("read the file for stdin", &error)),
                 }
@@ -462,17 +481,12 @@ async fn hold(mut stdin: ChildStdin, data: Data) -> Option<StepError> {
             }
         }
     }
+    all_sent.store(true, Ordering::Relaxed);
     // The first beat says that the data were all; the others that somebody is still there.
     loop {
         stdin.write_all(b"\n").await.ok()?;
         tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
     }
-}
-
-async fn create(path: &Path) -> Result<tokio::fs::File, StepError> {
-    let mut options = tokio::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    options.open(path).await.map_err(|error| StepError::io(format!("create `{}`", path.display()), &error))
 }
 
 /// An error with its causes, in one line.

@@ -100,11 +100,12 @@ impl Background {
 /// The log cannot be written or the command not started.
 pub fn spawn_background(exec: &Exec, log: &Path, tree: Tree) -> Result<Background, StepError> {
     tree::become_subreaper();
-    let out = create(log)?;
+    let out = open_output(log, 0)?;
     let err = out.try_clone().map_err(|error| StepError::io(format!("write `{}`", log.display()), &error))?;
     let mut command = command(exec, &tree)?;
     let stdin = match &exec.stdin {
-        Stdin::File(path) => Stdio::from(open(path)?),
+        Stdin::File(path) => Stdio::from(open(path, 0)?),
+        Stdin::FileFrom(path, at) => Stdio::from(open(path, *at)?),
         Stdin::Null => Stdio::null(),
         Stdin::Bytes(_) => {
             return Err(StepError::internal("a background process takes no bytes for its stdin"));
@@ -140,9 +141,11 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
         Stdin::Bytes(bytes) => {
             Stdio::from(whole(bytes).map_err(|error| StepError::io("hold the data for stdin", &error))?)
         }
-        Stdin::File(path) => Stdio::from(open(path)?),
+        Stdin::File(path) => Stdio::from(open(path, 0)?),
+        Stdin::FileFrom(path, at) => Stdio::from(open(path, *at)?),
     };
-    let stdout_file = exec.stdout_file.as_deref().map(create).transpose()?.map(tokio::fs::File::from_std);
+    let stdout_file = exec.stdout_file.as_deref().map(|path| open_output(path, exec.stdout_at));
+    let stdout_file = stdout_file.transpose()?.map(tokio::fs::File::from_std);
     let mut child =
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| {
             tree.forget();
@@ -153,7 +156,7 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
 
     let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
     let captured = || Capture::new(keep).masking(exec.secrets.clone());
-    let (mut out, mut err) = (captured(), captured());
+    let (mut out, mut err) = (captured().counting(exec.moved.clone()), captured());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
         return Err(StepError::internal("a pipe to a command is missing"));
@@ -242,14 +245,30 @@ fn command(exec: &Exec, tree: &Tree) -> Result<Command, StepError> {
     Ok(command)
 }
 
-fn create(path: &Path) -> Result<File, StepError> {
+/// Opens the file that takes a command's stdout: anew with mode 0600, or after the first `at` bytes of what is there.
+///
+/// # Errors
+/// It cannot be opened, or holds less than `at` bytes.
+pub fn open_output(path: &Path, at: u64) -> Result<File, StepError> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    options.open(path).map_err(|error| StepError::io(format!("create `{}`", path.display()), &error))
+    options.write(true).create(at == 0).truncate(at == 0).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let fail = |error| StepError::io(format!("write `{}`", path.display()), &error);
+    let mut file = options.open(path).map_err(fail)?;
+    if at > 0 {
+        let length = file.metadata().map_err(fail)?.len();
+        if length < at {
+            let message = format!("`{}` shrank to {length} bytes, expected {at}", path.display());
+            return Err(StepError::new(ErrorClass::Busy, message));
+        }
+        file.set_len(at).map_err(fail)?;
+        file.seek(io::SeekFrom::Start(at)).map_err(fail)?;
+    }
+    Ok(file)
 }
 
-fn open(path: &Path) -> Result<File, StepError> {
-    File::open(path).map_err(|error| StepError::io(format!("open `{}` for stdin", path.display()), &error))
+fn open(path: &Path, at: u64) -> Result<File, StepError> {
+    let opened = File::open(path).and_then(|mut file| file.seek(io::SeekFrom::Start(at)).map(|_| file));
+    opened.map_err(|error| StepError::io(format!("open `{}` for stdin", path.display()), &error))
 }
 
 fn cancelled(exec: &Exec) -> StepError {

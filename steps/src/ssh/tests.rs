@@ -1,5 +1,7 @@
 //! Against a real sshd on the loopback.
 
+mod broken;
+
 use crate::{
     ssh_host::{SshConnector, sshd::Sshd},
     testing::{Bench, check, describe},

@@ -5,21 +5,28 @@ use engine::{ErrorClass, StepError, host::HostSpec};
 /// Why a connection was not made; `log` is what ssh wrote.
 pub(super) fn connect_error(spec: &HostSpec, log: &str) -> StepError {
     let (host, to) = (&spec.name, &spec.ssh);
-    let at = host_part(to);
     let known_hosts = spec.known_hosts.as_deref().unwrap_or("~/.ssh/known_hosts");
     let has = |text: &str| log.contains(text);
     let make = |class, message: String, hint: String| StepError::new(class, message).hint(hint);
+    let on_the_way = on_the_way(log);
+    let who = if on_the_way {
+        format!("a jump host on the way to host `{host}` (`{to}`)")
+    } else {
+        format!("host `{host}` (`{to}`)")
+    };
+    let at = if on_the_way { "JUMP_HOST" } else { host_part(to) };
     let error = if has("REMOTE HOST IDENTIFICATION HAS CHANGED") {
         make(
             ErrorClass::Denied,
-            format!("host `{host}` (`{to}`) shows another host key than `{known_hosts}` holds"),
-            format!("if the host was set up anew: ssh-keygen -f {known_hosts} -R {at}"),
+            format!("{who} shows another host key than `{known_hosts}` holds"),
+            format!("if it was set up anew: ssh-keygen -f {known_hosts} -R {at}"),
         )
     } else if has("Host key verification failed") || has("host key is known for") {
+        let named = between(log, "host key is known for ", " and you").unwrap_or(at);
         make(
             ErrorClass::Denied,
-            format!("the host key of `{host}` (`{to}`) is not in `{known_hosts}`"),
-            format!("ssh-keyscan {at} >> {known_hosts}, then compare: ssh-keygen -lf {known_hosts}"),
+            format!("the host key of {who} is not in `{known_hosts}`"),
+            format!("{} >> {known_hosts}, then compare: ssh-keygen -lf {known_hosts}", keyscan(named)),
         )
     } else if has("UNPROTECTED PRIVATE KEY FILE") || has("bad permissions") {
         let key = spec.identity.as_deref().unwrap_or("~/.ssh/id_ed25519");
@@ -28,28 +35,38 @@ pub(super) fn connect_error(spec: &HostSpec, log: &str) -> StepError {
             format!("the private key for `{host}` may be read by others, so ssh does not use it"),
             format!("chmod 600 {key}"),
         )
+    } else if let Some(ways) =
+        between(log, "Permission denied (", ")").filter(|ways| !ways.contains("publickey"))
+    {
+        make(
+            ErrorClass::Denied,
+            format!("{who} lets nobody in without a question ({ways}), and a run never asks"),
+            "let it accept keys: PubkeyAuthentication yes in its sshd_config".into(),
+        )
     } else if has("Permission denied") || has("Too many authentication failures") {
         make(
             ErrorClass::Denied,
-            format!("host `{host}` (`{to}`) refused the login"),
-            format!("ssh -v {to} true; install your key with: ssh-copy-id {to}"),
+            format!("{who} refused the login"),
+            format!(
+                "ssh -v {to} true; install your key with: ssh-copy-id {to}; hand one with a passphrase to an agent: ssh-add"
+            ),
         )
     } else if has("Could not resolve hostname") {
         make(
             ErrorClass::Unreachable,
-            format!("the name of host `{host}` (`{to}`) cannot be resolved"),
+            format!("the name of {who} cannot be resolved"),
             format!("getent hosts {at}; ssh -G {to} | grep -i ^hostname"),
         )
     } else if has("Connection refused") {
         make(
             ErrorClass::Unreachable,
-            format!("host `{host}` (`{to}`) refused the connection: no ssh server listens there"),
+            format!("{who} refused the connection: no ssh server listens there"),
             format!("on the host: systemctl status ssh; from here: ssh -v {to} true"),
         )
     } else if has("timed out") || has("No route to host") || has("Network is unreachable") {
         make(
             ErrorClass::Unreachable,
-            format!("host `{host}` (`{to}`) does not answer"),
+            format!("{who} does not answer"),
             format!("ping -c 3 {at}; ssh -v {to} true"),
         )
     } else if has("Bad configuration option")
@@ -70,6 +87,24 @@ pub(super) fn connect_error(spec: &HostSpec, log: &str) -> StepError {
     };
     let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(5)..].iter().fold(error, |error, line| error.detail(*line))
+}
+
+/// Whether a jump host, or another program that makes the connection, is to blame: so ssh says of an end that it does not see
+/// the address of.
+pub(super) fn on_the_way(log: &str) -> bool {
+    log.contains("UNKNOWN port 65535")
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    Some(text.split_once(before)?.1.split_once(after)?.0)
+}
+
+/// The command that asks a host for its keys, by the name under which `known_hosts` has it.
+fn keyscan(named: &str) -> String {
+    match named.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+        Some((host, port)) => format!("ssh-keyscan -p {port} {host}"),
+        None => format!("ssh-keyscan {named}"),
+    }
 }
 
 /// The connection broke while a command may have run.

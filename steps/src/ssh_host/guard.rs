@@ -15,9 +15,17 @@ pub(super) const BEAT_S: u64 = 5;
 /// How long the watchdog waits for a beat, in seconds: four keep-alives.
 const PATIENCE_S: u64 = 4 * BEAT_S;
 
+/// The kernel takes at most 128 KiB in one argument.
+const LONGEST: usize = 128 * 1024;
+
+/// And a quarter of the stack, which is seldom under 8 MiB, in all of them together.
+const LONGEST_IN_ALL: usize = 1 << 20;
+
 /// A command as it is sent, and the word by which its last line of stderr is known.
 pub(super) struct Guarded {
     pub(super) text: String,
+    /// What goes before all else into stdin: the guard itself, if it is too long for the command.
+    pub(super) ahead: String,
     nonce: String,
 }
 
@@ -32,19 +40,22 @@ pub(super) enum Ended {
     NoDirectory,
     /// It was never started: the host lacks a tool that the guard needs.
     NoTool(String),
+    /// The watchdog ended it, for the lease was over.
+    Lease,
 }
 
 /// The watchdog. Its own children are found by the variable `SHAKEDOWN_DOG`; `$1` is the word in the environment of the
-/// command's processes, `$2` the command's process group if it is known. They are stopped before they are told to end: a
-/// shell must not go on with its next command because the one before was ended.
+/// command's processes, `$2` the guard, `$3` the command's process group if it is known. It tells the guard first, so that
+/// the end that it makes is not taken for the command's own. The processes are stopped before they are told to end: a shell
+/// must not go on with its next command because the one before was ended.
 const DOG: &str = r#"
 trap "" HUP TERM INT
 hit() {
   [ -n "$g" ] && kill -s "$1" -- "-$g"
   for f in $(grep -ls "$w" /proc/[0-9]*/environ); do f=${f#/proc/}; kill -s "$1" "${f%/environ}"; done
 }
-end() { hit STOP; hit TERM; hit CONT; sleep 2; hit KILL; kill -s KILL 0; }
-w=$1; g=$2
+end() { kill -s USR1 "$k"; hit STOP; hit TERM; hit CONT; sleep 2; hit KILL; kill -s KILL 0; }
+w=$1; k=$2; g=$3
 { sleep PATIENCE; end; } & t=$!
 while read -r beat; do kill -s KILL "$t"; { sleep PATIENCE; end; } & t=$!; done
 end
@@ -53,7 +64,8 @@ end
 /// The guard. After its last line it waits for the end of its lease, but not longer than for a beat, for the line may be
 /// cut: the client of OpenSSH loses what stderr still holds when the end of a session reaches it together with it. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and `grep`.
 const GUARD: &str = r#"
-n=NONCE; d=DOG; q=; unset CDPATH
+n=NONCE; d=DOG; q=; z=; unset CDPATH
+trap z=1 USR1
 exec 3<&0 </dev/null
 say() {
   printf '\n%s %s %s\n' "$n" "$1" "$2" >&2
@@ -68,6 +80,7 @@ DIRECTORY
 command -v PROGRAM >/dev/null 2>&1 || say program
 START
 wait "$p"; c=$?
+[ -n "$z" ] && wait "$p"
 l=0; i=0; s=TERM
 while :; do
   f=$(grep -ls "c$n" /proc/[0-9]*/environ 2>/dev/null)
@@ -89,6 +102,7 @@ while [ "$i" -lt 2 ]; do
   [ -z "$f" ] && i=$((i + 1))
   for f in $f; do f=${f#/proc/}; kill -s KILL "${f%/environ}"; done 2>/dev/null
 done
+[ -n "$z" ] && say lease
 say "$c" "$l"
 "#;
 
@@ -125,7 +139,7 @@ pub(super) fn guard(
     exports.extend(run.filter(plain).map(|run| format!(":c{run}")));
     exports.push('"');
     let argv = exec.argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
-    let dog = "SHAKEDOWN_DOG=\"d$n\" setsid sh -c \"$d\" dog \"c$n\"";
+    let dog = "SHAKEDOWN_DOG=\"d$n\" setsid sh -c \"$d\" dog \"c$n\" \"$$\"";
     let start = match stdin_bytes {
         None => {
             format!("( {exports}; exec setsid {argv} ) 3<&- & p=$!\n{dog} \"$p\" <&3 >/dev/null 2>&1 & q=$!")
@@ -155,13 +169,20 @@ pub(super) fn guard(
     let (between, rest) = rest.split_once("PROGRAM").unwrap_or_default();
     let (middle, after) = rest.split_once("START").unwrap_or_default();
     let script = [before, &directory, between, &shell_word(program), middle, &start, after].concat();
-    let text = for_any_login_shell(&script);
-    // The kernel takes at most 128 KiB in one argument, and the login shell gets all of this in one.
-    if text.len() > 120 * 1024 {
+    // The program gets the values one by one, with a name each if they are variables.
+    let named = exec.env.iter().map(|(name, value)| name.len() + 1 + value.len());
+    let lengths = exec.argv.iter().map(String::len).chain(named);
+    if lengths.clone().any(|length| length >= LONGEST) || lengths.sum::<usize>() > LONGEST_IN_ALL {
         return Err(invalid(format!("cannot run `{program}` over ssh: its arguments are too long"))
             .hint("hand large values over by `stdin`, or upload a file"));
     }
-    Ok(Guarded { text, nonce })
+    let text = for_any_login_shell(&script);
+    // The login shell gets all of this in one argument.
+    if text.len() < LONGEST {
+        return Ok(Guarded { text, ahead: String::new(), nonce });
+    }
+    let text = format!("exec /bin/sh -c 'eval \"$(head -c {})\"'", script.len());
+    Ok(Guarded { text, ahead: script, nonce })
 }
 
 impl Guarded {
@@ -175,6 +196,7 @@ impl Guarded {
             "program" => Ended::NoProgram,
             "directory" => Ended::NoDirectory,
             "tool" => Ended::NoTool(second.to_owned()),
+            "lease" => Ended::Lease,
             code => {
                 Ended::Status { code: code.parse().ok()?, left_behind: second.trim().parse().unwrap_or(0) }
             }
@@ -238,6 +260,7 @@ mod tests {
         assert_eq!(stderr, b"warning\n");
         let mut stderr = b"\nabc123 program \n".to_vec();
         assert_eq!(guarded().ended(&mut stderr), Some(Ended::NoProgram));
+        assert_eq!(guarded().ended(&mut b"\nabc123 lease \n".to_vec()), Some(Ended::Lease));
         assert_eq!(guarded().ended(&mut b"Connection reset".to_vec()), None);
     }
 
@@ -249,6 +272,16 @@ mod tests {
         assert_eq!(refused(Exec::new(["echo"]).env("A;B", "1")), Some(ErrorClass::Invalid));
         assert_eq!(refused(Exec::new(["echo".to_owned(), "x".repeat(200_000)])), Some(ErrorClass::Invalid));
         assert_eq!(refused(Exec::default()), Some(ErrorClass::Invalid));
+    }
+
+    #[test]
+    fn what_is_too_long_for_one_argument_goes_ahead_of_stdin() {
+        let word = "'".repeat(60_000);
+        let guarded = guard(&Exec::new(["echo", &word]), "n".into(), None, None).expect("guards");
+        assert!(guarded.text.len() < 100 && guarded.ahead.contains(&shell_word(&word)), "{}", guarded.text);
+        assert!(guarded.text.contains(&format!("head -c {}", guarded.ahead.len())), "{}", guarded.text);
+        let words = vec![word; 20];
+        assert!(guard(&Exec::new(words), "n".into(), None, None).is_err(), "more than a program can take");
     }
 
     #[test]

@@ -51,8 +51,10 @@ struct State {
     session: Option<Arc<Session>>,
     /// The last try to connect that failed, and when.
     failed: Option<(Instant, StepError)>,
-    /// Since when every try has failed.
+    /// Since when it is known to be away: it broke, or could not be made.
     away_since: Option<Instant>,
+    /// Whether it has been made before.
+    met: bool,
 }
 
 impl Line {
@@ -83,7 +85,7 @@ impl Line {
         let away = state.away_since.is_some_and(|since| since.elapsed() > AWAY);
         match self.link.connect(away, cancel).await {
             Ok(session) => {
-                state.away_since = None;
+                (state.away_since, state.met) = (None, true);
                 Ok(state.session.insert(session).clone())
             }
             Err(error) => {
@@ -96,6 +98,12 @@ impl Line {
         }
     }
 
+    /// Whether a host that does not answer is worth waiting for: it was there before, and is not away for long.
+    pub(super) async fn may_come_back(&self) -> bool {
+        let state = self.state.lock().await;
+        state.met && state.away_since.is_none_or(|since| since.elapsed() < AWAY)
+    }
+
     fn stopped(&self) -> StepError {
         let message = format!("connecting to host `{}` was stopped with the run", self.link.spec.name);
         StepError::new(ErrorClass::Cancelled, message)
@@ -106,6 +114,7 @@ impl Line {
         let mut state = self.state.lock().await;
         if state.session.as_ref().is_some_and(|now| Arc::ptr_eq(now, broken)) {
             state.session = None;
+            state.away_since.get_or_insert_with(Instant::now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a connection is made: where to, and with which settings of ssh.
 
 use super::{
-    errors::{connect_error, host_part},
+    errors::{connect_error, host_part, on_the_way},
     guard::BEAT_S,
 };
 use engine::{
@@ -12,8 +12,12 @@ use openssh::Session;
 use std::{
     fs::File,
     io,
-    os::fd::AsRawFd,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    },
     path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +35,9 @@ const LOGIN: Duration = Duration::from_secs(30);
 const UNANSWERED: u32 = 3;
 /// How long an unused connection stays after its run has died, in seconds.
 const PERSIST_S: u64 = 60;
+/// The settings that are handed to ssh, in the folder of the connection; and a copy of those that the playbook names.
+const CONFIG: &str = "config";
+const GIVEN: &str = "given";
 /// The longest folder in which a socket can be made: the kernel takes 107 bytes, ssh adds 17 of its own.
 const LONGEST_DIR: usize = 60;
 
@@ -99,7 +106,7 @@ pub(super) const END: Duration = Duration::from_secs(2);
 /// The process that serves a connection, if it still does.
 pub(super) async fn master_of(session: &Session) -> Option<Master> {
     let mut check = Command::new("ssh");
-    check.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    check.stdin(Stdio::null()).kill_on_drop(true);
     check.args(["-O", "check", "-S"]).arg(session.control_socket()).arg("--").arg("master");
     let output = tokio::time::timeout(END, check.output()).await.ok()?.ok()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -139,11 +146,7 @@ impl Master {
 
 /// Ends an ssh that is still logging in, with the program that it connects by.
 async fn give_up(ssh: &mut Child, dir: TempDir) {
-    if let Some(id) = ssh.id().and_then(|id| i32::try_from(id).ok()) {
-        let group = nix::unistd::Pid::from_raw(id);
-        let _gone_already = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-    }
-    let _status = ssh.wait().await;
+    end_group(ssh).await;
     // It may have logged in, and gone to the background, in this very moment.
     if dir.path().join("master").exists() {
         let session = Session::new_native_mux(dir);
@@ -153,6 +156,33 @@ async fn give_up(ssh: &mut Child, dir: TempDir) {
             master.await_end().await;
         }
     }
+}
+
+async fn end_group(ssh: &mut Child) {
+    if let Some(id) = ssh.id().and_then(|id| i32::try_from(id).ok()) {
+        let group = nix::unistd::Pid::from_raw(id);
+        let _gone_already = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+    }
+    let _status = ssh.wait().await;
+}
+
+/// What no setting of a user changes, on the way as at its end: nothing is asked, no key of a host is accepted unseen,
+/// nothing is forwarded, and no connection outlives the run. One that the user has made before is used, as for a jump host
+/// that wants a password.
+const ALWAYS: &str = "\
+BatchMode yes
+StrictHostKeyChecking yes
+UpdateHostKeys no
+ControlMaster no
+ClearAllForwardings yes
+ForwardAgent no
+ForwardX11 no
+PermitLocalCommand no
+";
+
+fn missing(program: &str, package: &str) -> StepError {
+    StepError::new(ErrorClass::Unsupported, format!("the program `{program}` does not exist here"))
+        .hint(format!("sudo apt install {package}"))
 }
 
 /// All that is needed to make a connection, and to make it again.
@@ -166,36 +196,92 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// The control directory by a path that is short, and plain: ssh takes the path of its settings apart when it
+    /// connects to a jump host.
+    fn parent(&self) -> PathBuf {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
+        let path = self.control_dir.as_os_str().as_bytes();
+        if path.len() <= LONGEST_DIR && path.iter().all(plain) {
+            return self.control_dir.clone();
+        }
+        format!("/proc/{}/fd/{}", std::process::id(), self.folder.as_raw_fd()).into()
+    }
+
+    /// Writes the settings for this ssh and for each that it starts to reach a jump host, which takes over its file of
+    /// settings but none of its arguments. The first value of an option counts: these, then those of the user.
+    fn write_config(&self, dir: &Path) -> Result<(), StepError> {
+        let write = |name: &str, text: &[u8]| {
+            let path = dir.join(name);
+            std::fs::write(&path, text)
+                .map_err(|error| StepError::io(format!("write `{}`", path.display()), &error))
+        };
+        let alive = format!("ServerAliveInterval {BEAT_S}\nServerAliveCountMax {UNANSWERED}\n");
+        let mut text = format!("{alive}ConnectTimeout {CONNECT_S}\n{ALWAYS}");
+        match &self.spec.config {
+            None => text.push_str("Include ~/.ssh/config\nMatch all\nInclude /etc/ssh/ssh_config\n"),
+            Some(path) => {
+                // A copy, for ssh takes a file by `Include` only if no group may write it.
+                let given = std::fs::read(path)
+                    .map_err(|error| StepError::io(format!("read the ssh configuration `{path}`"), &error))?;
+                write(GIVEN, &given)?;
+                text.push_str(&format!("Include {}\n", dir.join(GIVEN).display()));
+            }
+        }
+        if let Some(path) = &self.spec.known_hosts {
+            // For jump hosts that have none of their own.
+            let path = path.replace('%', "%%");
+            text.push_str(&format!("Match all\nUserKnownHostsFile \"{path}\" ~/.ssh/known_hosts\n"));
+        }
+        write(CONFIG, text.as_bytes())
+    }
+
+    /// What ssh said, with the user's name of what this program made a copy of.
+    fn as_named(&self, dir: &Path, log: &str) -> String {
+        match &self.spec.config {
+            Some(path) => log.replace(&*dir.join(GIVEN).to_string_lossy(), path),
+            None => log.to_owned(),
+        }
+    }
+
     /// Logs in. When `cancel` is raised, the half-made connection is ended before the answer comes. `away`: earlier
     /// tries have failed for a while.
     pub(super) async fn connect(&self, away: bool, cancel: &Cancel) -> Result<Arc<Session>, StepError> {
-        let short = format!("/proc/{}/fd/{}", std::process::id(), self.folder.as_raw_fd());
-        let long = self.control_dir.as_os_str().len() > LONGEST_DIR;
-        let parent = if long { Path::new(&short) } else { self.control_dir.as_path() };
-        let dir = tempfile::Builder::new().prefix("h").tempdir_in(parent).map_err(|error| {
-            StepError::io(format!("make a folder in `{}`", self.control_dir.display()), &error)
-        })?;
+        let fail =
+            |error| StepError::io(format!("make a folder in `{}`", self.control_dir.display()), &error);
+        let dir = tempfile::Builder::new().prefix("h").tempdir_in(self.parent()).map_err(fail)?;
+        self.write_config(dir.path())?;
         let log = dir.path().join("log");
-        let mut ssh = self.command(dir.path(), &log, away).spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                StepError::new(ErrorClass::Unsupported, "the program `ssh` does not exist here")
-                    .hint("sudo apt install openssh-client")
-            }
-            _ => StepError::io("run `ssh`", &error),
-        })?;
-        let ended = tokio::select! {
-            status = ssh.wait() => Ok(status.map_err(|error| StepError::io("run `ssh`", &error))?),
-            () = tokio::time::sleep(LOGIN) => Err(connect_error(&self.spec, "the login timed out")),
-            () = cancel.cancelled() => Err(StepError::new(
-                ErrorClass::Cancelled,
-                format!("connecting to host `{}` was stopped with the run", self.spec.name),
-            )),
-        };
-        match ended {
+        let create = |path: &Path| File::options().append(true).create_new(true).mode(0o600).open(path);
+        let mut ssh =
+            self.master(dir.path(), create(&log).map_err(fail)?, away).spawn().map_err(|error| {
+                if error.kind() == io::ErrorKind::NotFound {
+                    return missing("setsid", "util-linux");
+                }
+                StepError::io("run `ssh`", &error)
+            })?;
+        match self.end_of(&mut ssh, cancel).await {
             Ok(status) if status.success() => Ok(Arc::new(Session::new_native_mux(dir))),
+            Ok(status) if status.code() == Some(127) => Err(missing("ssh", "openssh-client")),
             Ok(_) => {
-                let log = std::fs::read(&log).unwrap_or_default();
-                Err(connect_error(&self.spec, &String::from_utf8_lossy(&log)))
+                let text =
+                    |log| String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+                let mut said = text(log);
+                if on_the_way(&said) {
+                    // What the ssh to a jump host says is dropped by one that is to go to the background.
+                    let log = dir.path().join("way");
+                    let mut ssh = self.ssh(dir.path(), create(&log).map_err(fail)?, away);
+                    let mut ssh =
+                        ssh.args(["-S", "none", "-T", "--", &self.destination.host, "true"]).spawn();
+                    if let Ok(ssh) = &mut ssh
+                        && let Err(error) = self.end_of(ssh, cancel).await
+                    {
+                        end_group(ssh).await;
+                        return Err(error);
+                    }
+                    let told = text(log);
+                    said = if told.is_empty() { said } else { told };
+                }
+                Err(connect_error(&self.spec, &self.as_named(dir.path(), &said)))
             }
             Err(error) => {
                 give_up(&mut ssh, dir).await;
@@ -204,48 +290,49 @@ impl Link {
         }
     }
 
+    /// How an ssh that logs in ends.
+    async fn end_of(&self, ssh: &mut Child, cancel: &Cancel) -> Result<ExitStatus, StepError> {
+        tokio::select! {
+            status = ssh.wait() => status.map_err(|error| StepError::io("run `ssh`", &error)),
+            () = tokio::time::sleep(LOGIN) => Err(connect_error(&self.spec, "the login timed out")),
+            () = cancel.cancelled() => Err(StepError::new(
+                ErrorClass::Cancelled,
+                format!("connecting to host `{}` was stopped with the run", self.spec.name),
+            )),
+        }
+    }
+
     /// The ssh that logs in and then serves all commands from the background.
-    fn command(&self, dir: &Path, log: &Path, away: bool) -> Command {
-        let mut ssh = Command::new("ssh");
-        ssh.stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            // Neither a terminal's Ctrl-C nor a dropped future may leave a half-made connection behind.
-            .process_group(0)
-            .kill_on_drop(true)
-            .env_remove("SSH_ASKPASS")
-            .arg("-E")
-            .arg(log)
-            .arg("-S")
-            .arg(dir.join("master"))
-            .args(["-M", "-f", "-N"]);
+    fn master(&self, dir: &Path, log: File, away: bool) -> Command {
+        let mut ssh = self.ssh(dir, log, away);
         let persist = format!("ControlPersist={PERSIST_S}s");
+        ssh.arg("-S").arg(dir.join("master")).args(["-o", &persist, "-M", "-f", "-N", "--"]);
+        ssh.arg(&self.destination.host);
+        ssh
+    }
+
+    /// An ssh, but for what it is to do.
+    fn ssh(&self, dir: &Path, log: File, away: bool) -> Command {
+        // A session of its own: without a terminal neither this ssh nor any program that it connects by can ask
+        // something there and wait for the answer. Nor does a terminal's Ctrl-C leave a half-made connection behind.
+        let mut ssh = Command::new("setsid");
+        ssh.arg("ssh")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            // Nor is a window to be opened for a question; older versions do not know the first.
+            .env("SSH_ASKPASS_REQUIRE", "never")
+            .env("SSH_ASKPASS", "/bin/false")
+            .arg("-F")
+            .arg(dir.join(CONFIG));
         let timeout = format!("ConnectTimeout={}", if away { CONNECT_AWAY_S } else { CONNECT_S });
-        let alive = format!("ServerAliveInterval={BEAT_S}");
-        let alive_count = format!("ServerAliveCountMax={UNANSWERED}");
-        for option in [
-            persist.as_str(),
-            timeout.as_str(),
-            alive.as_str(),
-            alive_count.as_str(),
-            "BatchMode=yes",
-            "StrictHostKeyChecking=yes",
-            "UpdateHostKeys=no",
-            "ClearAllForwardings=yes",
-            "ForwardAgent=no",
-            "ForwardX11=no",
-            "PermitLocalCommand=no",
-            "RemoteCommand=none",
-            "RequestTTY=no",
-        ] {
+        for option in [timeout.as_str(), "RemoteCommand=none", "RequestTTY=no"] {
             ssh.args(["-o", option]);
         }
         if let Some(path) = &self.spec.known_hosts {
             let known = format!("UserKnownHostsFile=\"{}\"", path.replace('%', "%%"));
             ssh.args(["-o", &known, "-o", "GlobalKnownHostsFile=/dev/null"]);
-        }
-        if let Some(path) = &self.spec.config {
-            ssh.args(["-F", path]);
         }
         if let Some(path) = &self.spec.identity {
             ssh.args(["-o", "IdentitiesOnly=yes", "-i", path]);
@@ -256,7 +343,6 @@ impl Link {
         if let Some(port) = self.destination.port {
             ssh.args(["-p", &port.to_string()]);
         }
-        ssh.arg("--").arg(&self.destination.host);
         ssh
     }
 }

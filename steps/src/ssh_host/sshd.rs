@@ -13,6 +13,9 @@ use std::{
 use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
+/// A bash that sshd starts would read what the user who tests has for interactive shells, unless it is told that it is not
+/// the first one.
+pub(crate) const PLAIN: &str = "SetEnv SHLVL=2";
 
 /// A running server; ends when it is dropped.
 pub(crate) struct Sshd {
@@ -27,8 +30,17 @@ impl Sshd {
         Self::start_with("")
     }
 
-    /// The same with more lines of `sshd_config`.
+    /// The same with more lines of `sshd_config`, which cannot change those that are there.
     pub(crate) fn start_with(settings: &str) -> Self {
+        Self::start_between("", settings)
+    }
+
+    /// The same with lines that win over those that are there.
+    pub(crate) fn start_with_first(settings: &str) -> Self {
+        Self::start_between(settings, "")
+    }
+
+    fn start_between(first: &str, settings: &str) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: install the package openssh-server");
         let dir = tempfile::tempdir().expect("a temporary folder");
         // sshd refuses to start without the folder into which it locks itself up before a login.
@@ -50,20 +62,12 @@ impl Sshd {
             let config = dir.path().join("sshd_config");
             let at = dir.path().display();
             let text = format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nPidFile {at}/pid\n\
+                "{first}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nPidFile {at}/pid\n\
                  AuthorizedKeysFile {at}/authorized\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nMaxStartups 100\n{settings}\n"
+                 PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nMaxStartups 100\n{settings}\n{PLAIN}\n"
             );
             fs::write(&config, text).expect("written");
-            let mut server = Command::new(SSHD)
-                .arg("-D")
-                .arg("-f")
-                .arg(&config)
-                .arg("-E")
-                .arg(dir.path().join("sshd.log"))
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("sshd starts");
+            let mut server = run(dir.path());
             if listens(&mut server, &dir.path().join("pid")) {
                 let key = fs::read_to_string(dir.path().join("host.pub")).expect("read");
                 fs::write(dir.path().join("known_hosts"), format!("[127.0.0.1]:{port} {key}"))
@@ -72,6 +76,33 @@ impl Sshd {
             }
         }
         panic!("sshd did not start: {}", fs::read_to_string(dir.path().join("sshd.log")).unwrap_or_default());
+    }
+
+    /// Its port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it with all its connections; nobody listens on its port.
+    pub(crate) fn stop(&mut self) {
+        self.break_connections();
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+
+    /// Starts it again after [`Sshd::stop`].
+    pub(crate) fn start_again(&mut self) {
+        // The port may still be in use for a moment.
+        for _ in 0..200 {
+            let pid = self.path("pid");
+            let _ = fs::remove_file(&pid);
+            self.server = run(self.dir.path());
+            if listens(&mut self.server, &pid) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("sshd did not start again: {}", fs::read_to_string(self.path("sshd.log")).unwrap_or_default());
     }
 
     /// How to reach it, under that name.
@@ -113,10 +144,14 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        self.break_connections();
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        self.stop();
     }
+}
+
+fn run(dir: &Path) -> Child {
+    let mut sshd = Command::new(SSHD);
+    sshd.arg("-D").arg("-f").arg(dir.join("sshd_config")).arg("-E").arg(dir.join("sshd.log"));
+    sshd.stdin(Stdio::null()).spawn().expect("sshd starts")
 }
 
 /// Waits until the server has written its pid, which it does once it listens. False if it ended instead.

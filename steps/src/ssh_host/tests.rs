@@ -1,12 +1,16 @@
 //! Against a real sshd on the loopback.
 
+mod losses;
+mod values;
+mod way;
+
 use super::{SshConnector, link::Destination, sshd::Sshd};
 use crate::testing::until;
 use engine::{
     ErrorClass, StepError,
     host::{Cancel, CancelSource, Connector, Exec, Host, HostSpec, Output, Stdin},
 };
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use tempfile::TempDir;
 
 struct Bed {
@@ -72,41 +76,6 @@ async fn status_and_both_streams_come_back() {
         fs::read_dir(bed.dir.path().join("ssh")).expect("there").next().is_none()
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_values_arrive_as_they_are() {
-    let bed = bed().await;
-    let hostile = [
-        "$(touch X)",
-        "`touch X`",
-        "; touch X",
-        "a\nb",
-        "'\"\\",
-        "\\0101",
-        "-rf",
-        "",
-        "*",
-        "!!",
-        "%s",
-        "文件 名",
-        "NONCE",
-        "DOG",
-    ];
-    let mut command = Exec::new(["printf", "%s|"]);
-    command.argv.extend(hostile.map(str::to_owned));
-    command.dir = Some(bed.dir.path().display().to_string());
-    let output = bed.exec(command).await.expect("runs");
-    assert_eq!(output.stdout_text(), hostile.map(|word| format!("{word}|")).concat());
-    assert!(!bed.dir.path().join("X").exists());
-
-    let mut command = sh("pwd; printf %s \"$A_B\"");
-    command.env = BTreeMap::from([("A_B".to_owned(), "$(touch X)\n'".to_owned())]);
-    let odd = bed.at("a $(b) 'c'\n文");
-    fs::create_dir(&odd).expect("made");
-    command.dir = Some(odd.clone());
-    let output = bed.exec(command).await.expect("runs");
-    assert_eq!(output.stdout_text(), format!("{odd}\n$(touch X)\n'"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,50 +165,6 @@ async fn a_dropped_command_ends() {
     until("it runs", async || pids(&file).len() == 1).await;
     running.abort();
     until("it is gone", async || !pids(&file).into_iter().any(alive)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broken_connection_leaves_the_outcome_unknown_and_the_command_ends() {
-    let bed = bed().await;
-    let file = bed.at("pids");
-    let host = bed.host.clone();
-    let command = sh(&format!("echo $$ >> {file}; exec sleep 1000"));
-    let running = tokio::spawn(async move { host.exec(command, &Cancel::never()).await });
-    until("it runs", async || pids(&file).len() == 1).await;
-    bed.sshd.break_connections();
-    let error = running.await.expect("no panic").expect_err("lost");
-    assert_eq!(error.class, ErrorClass::Unreachable);
-    assert!(error.outcome_unknown, "{error:?}");
-    until("it is gone", async || !pids(&file).into_iter().any(alive)).await;
-    let again = bed.exec(Exec::new(["echo", "back"])).await.expect("a new connection is made");
-    assert_eq!(again.stdout_text(), "back\n");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeatable_command_is_run_again_after_a_broken_connection() {
-    let bed = bed().await;
-    let file = bed.at("pids");
-    let host = bed.host.clone();
-    let script = format!("echo $$ >> {file}; [ \"$(wc -l < {file})\" = 2 ] || exec sleep 1000; echo second");
-    let running = tokio::spawn(async move { host.exec(sh(&script).repeatable(), &Cancel::never()).await });
-    until("it runs", async || pids(&file).len() == 1).await;
-    bed.sshd.break_connections();
-    assert_eq!(running.await.expect("no panic").expect("runs").stdout_text(), "second\n");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_lost_command_left_is_gone_before_the_next_begins() {
-    let bed = bed().await;
-    let file = bed.at("pids");
-    let host = bed.host.clone();
-    let command = sh(&format!("{}; wait; sleep 1000", daemons(&file)));
-    let running = tokio::spawn(async move { host.exec(command, &Cancel::never()).await });
-    until("all run", async || pids(&file).len() == 5).await;
-    bed.sshd.break_connections();
-    assert!(running.await.expect("no panic").expect_err("lost").outcome_unknown);
-    // The watchdog would leave them two seconds; the next command does not begin beside them.
-    bed.exec(Exec::new(["true"])).await.expect("runs");
-    assert!(!pids(&file).into_iter().any(alive));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,14 @@
 //! Keeps the head and the tail of a stream and counts the rest.
 
 use crate::secret::Secrets;
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Reads a stream to its end with bounded memory. When it is longer than `keep` bytes, its first and its last
@@ -13,19 +20,33 @@ pub struct Capture {
     tail: VecDeque<u8>,
     total: u64,
     secrets: Arc<Secrets>,
+    moved: Arc<AtomicU64>,
 }
 
 impl Capture {
     /// A capture that keeps `keep` bytes.
     #[must_use]
     pub fn new(keep: usize) -> Self {
-        Self { keep, head: Vec::new(), tail: VecDeque::new(), total: 0, secrets: Arc::default() }
+        Self {
+            keep,
+            head: Vec::new(),
+            tail: VecDeque::new(),
+            total: 0,
+            secrets: Arc::default(),
+            moved: Arc::default(),
+        }
     }
 
     /// The same, with these masked in what it gives.
     #[must_use]
     pub fn masking(self, secrets: Arc<Secrets>) -> Self {
         Self { secrets, ..self }
+    }
+
+    /// The same, with what goes to a sink added to `moved` while it goes.
+    #[must_use]
+    pub fn counting(self, moved: Arc<AtomicU64>) -> Self {
+        Self { moved, ..self }
     }
 
     /// Takes the next bytes.
@@ -68,6 +89,7 @@ impl Capture {
                 Some(sink) => {
                     sink.write_all(&buffer[..count]).await?;
                     self.total += count as u64;
+                    self.moved.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 None => self.push(&buffer[..count]),
             }
