@@ -52,6 +52,7 @@ if [ ! -e "$b" ] && [ -f "$to" ]; then
   h=$(sha256sum < "$to") || exit 1
   [ "${h%% *}" = "$sum" ] && exit 0
 fi
+[ -L "$b" ] && exit 92
 h=$(sha256sum < "$b") || exit 1
 [ "${h%% *}" = "$sum" ] || exit 91
 if [ -n "$had" ]; then

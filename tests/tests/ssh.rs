@@ -163,7 +163,8 @@ fn a_run_that_was_killed_in_the_middle_of_an_upload_goes_on_with_it_when_it_is_r
     running.signal(nix::sys::signal::Signal::SIGKILL);
     let _killed = running.wait();
     stage.lab.nas().sh("touch /home/drone/open").ok();
-    let list: Value = serde_json::from_str(&stage.shakedown(&["runs", "--format", "json"]).ok()).expect("JSON");
+    let list: Value =
+        serde_json::from_str(&stage.shakedown(&["runs", "--format", "json"]).ok()).expect("JSON");
     let run = list[0]["id"].as_str().expect("an id").to_owned();
     let output = stage.shakedown(&["resume", &run, "--report", "json=/dev/shm/report.json"]);
     assert_eq!(output.status.code(), Some(0), "{output}");
@@ -258,7 +259,8 @@ fn no_question_is_ever_asked_at_a_terminal_or_in_a_window() {
         let line = "exec 9<>/dev/shm/nobody; export DISPLAY=:9 SSH_ASKPASS=/root/ask TERM=xterm; \
                     script -q -e -c 'shakedown run /root/it.yaml --report json=/dev/shm/report.json' /dev/null <&9";
         let output = stage.lab.edge().sh(line);
-        assert!(!output.status.success(), "{question}: {output}");
+        // The failures are tolerated: nothing waited for an answer.
+        assert_eq!(output.status.code(), Some(0), "{question}: {output}");
         for step in ["near", "far"] {
             let error = &stage.step(step)["error"];
             assert_eq!(error["class"], "denied", "{question}: {error}");

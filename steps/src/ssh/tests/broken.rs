@@ -263,14 +263,19 @@ async fn a_source_that_changes_meanwhile_is_not_put_in_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_through_a_link_at_the_place_of_the_part() {
     for upload in [true, false] {
-        let mut bed = bed();
-        let params = if upload { bed.upload() } else { bed.download() };
-        let killed = bed.bench.intend("ssh", params.clone()).await;
-        fs::write(bed.bench.path("theirs"), &data()[..1_000]).expect("written");
-        symlink(bed.bench.path("theirs"), beside(&killed)).expect("made");
-        let error: StepError = bed.next_attempt(params).await.result.expect_err("refused");
-        assert!(!error.outcome_unknown, "{error:?}");
-        assert_eq!(fs::read(bed.bench.path("theirs")).expect("there"), &data()[..1_000]);
+        for length in [1_000, SIZE] {
+            let mut bed = bed();
+            let params = if upload { bed.upload() } else { bed.download() };
+            let killed = bed.bench.intend("ssh", params.clone()).await;
+            let (theirs, content) = (bed.bench.path("theirs"), &data()[..length]);
+            fs::write(&theirs, content).expect("written");
+            fs::set_permissions(&theirs, fs::Permissions::from_mode(0o604)).expect("set");
+            symlink(&theirs, beside(&killed)).expect("made");
+            let error: StepError = bed.next_attempt(params).await.result.expect_err("refused");
+            assert!(!error.outcome_unknown, "{error:?}");
+            assert!(fs::read(&theirs).expect("there") == content);
+            assert_eq!(fs::metadata(&theirs).expect("there").permissions().mode() & 0o777, 0o604);
+        }
     }
 }
 
