@@ -455,10 +455,7 @@ async fn hold(
 ) -> Option<StepError> {
     stdin.write_all(ahead.as_bytes()).await.ok()?;
     match data {
-        Data::Bytes(bytes) => {
-            stdin.write_all(&bytes).await.ok()?;
-            moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
+        Data::Bytes(bytes) => send(&mut stdin, &bytes, moved).await?,
         Data::File(file, length) => {
             let mut file = file.take(length);
             let mut buffer = vec![0; CHUNK];
@@ -467,9 +464,8 @@ async fn hold(
                 match file.read(&mut buffer).await {
                     Ok(0) => break,
                     Ok(count) => {
-                        stdin.write_all(&buffer[..count]).await.ok()?;
+                        send(&mut stdin, &buffer[..count], moved).await?;
                         sent += count as u64;
-                        moved.fetch_add(count as u64, Ordering::Relaxed);
                     }
                     Err(error) => return Some(StepError::io("read the file for stdin", &error)),
                 }
@@ -487,6 +483,16 @@ async fn hold(
         stdin.write_all(b"\n").await.ok()?;
         tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
     }
+}
+
+/// Writes all of the bytes, and counts those that went; nothing if nobody reads any more.
+async fn send(stdin: &mut ChildStdin, mut bytes: &[u8], moved: &AtomicU64) -> Option<()> {
+    while !bytes.is_empty() {
+        let count = stdin.write(bytes).await.ok().filter(|count| *count > 0)?;
+        moved.fetch_add(count as u64, Ordering::Relaxed);
+        bytes = &bytes[count..];
+    }
+    Some(())
 }
 
 /// An error with its causes, in one line.

@@ -146,9 +146,9 @@ pub(super) fn guard(
         }
         // The watchdog must not read before the data have been: it follows them in the same process. Data that were cut
         // off must not look like their end: without the beat behind them the command is ended before its stdin is, which
-        // the watchdog holds open.
+        // the watchdog holds open. What a command leaves unread is read all the same, or it would be taken for beats.
         Some(bytes) => format!(
-            "( head -c {bytes} <&3 2>/dev/null; \
+            "( head -c {bytes} <&3 2>/dev/null | {{ cat 2>/dev/null; cat >/dev/null; }}; \
              if read -r x <&3; then exec >/dev/null 2>&1; {dog} \"\" <&3 & else exec 4>&1; {dog} \"\" </dev/null >/dev/null 2>&1; fi ) | \
              ( {exports}; exec setsid {argv} ) 3<&- & p=$!"
         ),
@@ -163,7 +163,7 @@ pub(super) fn guard(
         .trim()
         .replacen("PATIENCE", &PATIENCE_S.to_string(), 1)
         .replacen("NONCE", &nonce, 1)
-        .replacen("TOOLS", if stdin_bytes.is_some() { "head" } else { "" }, 1)
+        .replacen("TOOLS", if stdin_bytes.is_some() { "head cat" } else { "" }, 1)
         .replacen("DOG", &shell_word(&DOG.replace("PATIENCE", &PATIENCE_S.to_string())), 1);
     let (before, rest) = script.split_once("DIRECTORY").unwrap_or_default();
     let (between, rest) = rest.split_once("PROGRAM").unwrap_or_default();

@@ -179,7 +179,8 @@ async fn one_that_does_not_read_its_data_ends_when_it_is_cancelled() {
     let bed = bed().await;
     let file = bed.at("pid");
     let command = sh(&format!("echo $$ >> {file}; exec sleep 1000"));
-    let command = command.stdin(engine::host::Stdin::Bytes(vec![0; 8 << 20]));
+    // Line feeds, such as the beats that keep it going.
+    let command = command.stdin(engine::host::Stdin::Bytes(vec![b'\n'; 8 << 20]));
     let (source, cancel) = engine::host::CancelSource::new();
     let host = bed.host.clone();
     let running = tokio::spawn(async move { host.exec(command, &cancel).await });
@@ -188,4 +189,19 @@ async fn one_that_does_not_read_its_data_ends_when_it_is_cancelled() {
     let error = running.await.expect("no panic").expect_err("cancelled");
     assert!(error.class == ErrorClass::Cancelled && !error.outcome_unknown, "{error:?}");
     assert!(!pids(&file).into_iter().any(alive));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_leaves_unread_does_not_keep_it_going() {
+    let bed = bed().await;
+    let file = bed.at("pid");
+    // It goes on after it has closed its stdin.
+    let command = sh(&format!("exec </dev/null; echo $$ >> {file}; exec sleep 1000"));
+    let command = command.stdin(engine::host::Stdin::Bytes(b"\n\n data\n".repeat(1 << 20)));
+    let host = bed.host.clone();
+    let running = tokio::spawn(async move { host.exec(command, &Cancel::never()).await });
+    until("it runs", async || lines(&file) == 1).await;
+    bed.sshd.break_connections();
+    assert!(running.await.expect("no panic").expect_err("lost").outcome_unknown);
+    until("it is gone", async || !pids(&file).into_iter().any(alive)).await;
 }
