@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 pub mod editor;
+pub mod bare;
 pub mod folders;
 pub mod lab;
 pub mod servers;

@@ -62,6 +62,9 @@ fn server(said: &DbError, place: &Place, words: Words) -> StepError {
         "28P01" => {
             make(ErrorClass::Denied, format!("`{label}` does not accept this user and password")).hint(read())
         }
+        "3D000" if words == Words::Unquoted => {
+            make(ErrorClass::NotFound, format!("`{label}`: there is no such database ({code})"))
+        }
         "3D000" => plain(ErrorClass::NotFound).hint(place.type_in_other("\\l")),
         "42P01" | "3F000" => plain(ErrorClass::NotFound).hint(place.type_in("\\dt *.*")),
         "42703" => plain(ErrorClass::NotFound)

@@ -110,6 +110,9 @@ impl Condition {
 /// A row whose transaction is not older than a number; transaction numbers begin anew after 2^32.
 const NEWER: &str = "(xmin::text::bigint - $?::bigint + 4294967296) % 4294967296 < 2147483648";
 
+/// The transaction of this moment, as rows bear it: where rows go to parts of a table, an insert cannot tell the row's.
+const THIS: &str = "(txid_current() % 4294967296)";
+
 impl Insert {
     pub(super) async fn table(&self, link: &Link<'_>) -> Result<Table, Failure> {
         let table = Table::find(link, &self.into).await?;
@@ -160,7 +163,7 @@ impl Insert {
             true => "DEFAULT VALUES".to_owned(),
             false => format!("({}) VALUES ({})", columns.join(", "), marks.join(", ")),
         };
-        let sql = format!("INSERT INTO {} {row} RETURNING {}", table.sql(), returning(table, "true"));
+        let sql = format!("INSERT INTO {} {row} RETURNING {}", table.sql(), returning(table, "true", THIS));
         let values: Vec<Value> = self.values.values().cloned().collect();
         let change = link.change(&sql, &values).await.map_err(|failure| link.explain(failure))?;
         match change.rows.first() {
@@ -217,7 +220,7 @@ impl Insert {
         let same = self.as_written(link, table, Condition::behind(condition))?;
         let sql = format!(
             "SELECT {} FROM {} WHERE {} LIMIT {limit}",
-            returning(table, &format!("coalesce({}, false)", same.sql())),
+            returning(table, &format!("coalesce({}, false)", same.sql()), "xmin"),
             table.sql(),
             condition.sql()
         );
@@ -443,9 +446,9 @@ fn by_place(at: &At) -> Condition {
 }
 
 /// What is read of a row: whether it is as it was written, where it is, and its key.
-fn returning(table: &Table, same: &str) -> String {
+fn returning(table: &Table, same: &str, xmin: &str) -> String {
     let key = table.key_columns().into_iter().map(|column| format!(", {}::text", quoted(&column.name)));
-    format!("{same}, tableoid::text, ctid::text, xmin::text{}", key.collect::<String>())
+    format!("{same}, tableoid::text, ctid::text, {xmin}::text{}", key.collect::<String>())
 }
 
 fn found(link: &Link<'_>, table: &Table, row: &Row) -> Found {

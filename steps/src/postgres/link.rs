@@ -8,7 +8,7 @@ use super::{
     patience::Patience,
     value,
 };
-use engine::{ErrorClass, StepError, quantity::Millis, step::Context};
+use engine::{ErrorClass, StepError, quantity::Millis, secret::is_marked, step::Context};
 use futures_util::TryStreamExt as _;
 use serde_json::Value;
 use std::{
@@ -149,7 +149,9 @@ impl<'a> Link<'a> {
                 let work = params.statement_timeout.unwrap_or(WORK).duration();
                 Ok(Self { cx, place, client, patience, driver, stop, work, words: Words::All })
             }
-            Ok(Err(error)) => Err(errors::explain(&error, &place, Words::Unquoted)),
+            // A secret could be the database's name.
+            Ok(Err(error)) if is_marked(&params.url) => Err(errors::explain(&error, &place, Words::Unquoted)),
+            Ok(Err(error)) => Err(errors::explain(&error, &place, Words::All)),
             Err(_) => Err(errors::silent(&place, params.connect_timeout)),
         }
     }
@@ -248,7 +250,7 @@ impl<'a> Link<'a> {
     }
 
     async fn try_change(&self, sql: &str, values: &[Value]) -> Result<Change, Failure> {
-        self.begin("READ WRITE").await?;
+        self.begin("").await?;
         let statement = self.ask(self.client.prepare(sql)).await?;
         let change = self.carry_out(&statement, values).await?;
         self.commit().await?;

@@ -66,6 +66,18 @@ pub(super) fn begins_with(text: &str, words: &[&str]) -> bool {
     words.iter().any(|one| one.eq_ignore_ascii_case(&word))
 }
 
+/// Whether there are only semicolons and comments.
+fn is_blank(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        match comment(rest) {
+            Some(end) => rest = &rest[end..],
+            None => return rest.is_empty(),
+        }
+    }
+}
+
 /// Where a comment ends that the text begins with.
 fn comment(text: &str) -> Option<usize> {
     if text.starts_with("--") {
@@ -129,12 +141,12 @@ fn quoted_end(text: &str, quote: char, escapes: bool) -> usize {
 pub(super) fn named(sql: &str) -> Result<Named, StepError> {
     let mut named = Named { text: String::with_capacity(sql.len()), names: Vec::new() };
     let mut rest = sql.trim_end();
-    // A semicolon at the end is nothing of a statement.
-    while let Some(less) = rest.strip_suffix(';') {
-        rest = less.trim_end();
-    }
     let mut before = None;
     while let Some(first) = rest.chars().next() {
+        // A semicolon at the end is nothing of the statement, and neither are comments behind it.
+        if first == ';' && is_blank(rest) {
+            break;
+        }
         let mut taken = closed(rest, before).unwrap_or(first.len_utf8());
         let in_a_name = before.is_some_and(|c: char| c.is_alphanumeric() || c == '_');
         let numbered = first == '$' && rest[1..].starts_with(|c: char| c.is_ascii_digit());
@@ -185,6 +197,8 @@ mod tests {
                 vec!["b", "g"],
             ),
             ("f(x := :a)", "f(x := $1)", vec!["a"]),
+            ("SELECT 1; -- :a\n ;/* ; */", "SELECT 1", vec![]),
+            ("SELECT 1; SELECT :a", "SELECT 1; SELECT $1", vec!["a"]),
             ("SELECT 'open :a", "SELECT 'open :a", vec![]),
             ("SELECT 5 - :a / :b", "SELECT 5 - $1 / $2", vec!["a", "b"]),
         ] {

@@ -1,10 +1,11 @@
 //! A Redis server of a test's own.
 
+use super::certificates;
+pub use super::free_port;
 use crate::lab::until;
 use std::{
     io::Write as _,
-    net::TcpListener,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -178,29 +179,5 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// A loopback port on which nothing listens now.
-///
-/// # Panics
-/// There is none.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
-}
-
-/// An authority of its own and a certificate for this machine that it signs.
-fn certificates(dir: &Path) {
-    std::fs::write(dir.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("written");
-    for line in [
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
-        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=server -keyout server.key -out server.csr",
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
-    ] {
-        let made = Command::new("openssl").args(line.split(' ')).current_dir(dir).output();
-        let made = made.expect("openssl is installed");
-        assert!(made.status.success(), "{line}: {}", String::from_utf8_lossy(&made.stderr));
     }
 }

@@ -1,90 +1,19 @@
 //! The step type `redis` against a real server: what is read, what is undone, what is left and how it is told.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
-
 mod errors;
 mod reads;
 mod undo;
 
 use tests::{
-    folders::{Folders, said},
-    lab::{binaries, until},
+    bare::{Bare as Stage, exited as assert_code},
+    folders::said,
     servers::redis::Redis,
 };
 
-/// Where playbooks are run.
-struct Stage(Folders);
-
-impl std::ops::Deref for Stage {
-    type Target = Folders;
-
-    fn deref(&self) -> &Folders {
-        &self.0
-    }
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self(Folders::new())
-    }
-
-    fn command(&self, program: &Path, argv: &[&str]) -> Command {
-        let mut command = self.0.command(program, argv);
-        command.env("COLUMNS", "400");
-        command
-    }
-
-    fn write(&self, phases: &str) {
-        fs::write(self.dir.path().join("it.yaml"), format!("name: it\n{phases}")).expect("written");
-    }
-
-    fn shakedown(&self, argv: &[&str]) -> Output {
-        self.command(binaries::shakedown(), argv).output().expect("it starts")
-    }
-
-    fn run(&self, phases: &str) -> Output {
-        self.write(phases);
-        self.shakedown(&["run", "it.yaml"])
-    }
-
-    /// As [`Stage::run`], with something going wrong on purpose.
-    fn run_with(&self, faults: &str, phases: &str) -> Output {
-        self.write(phases);
-        let mut command = self.command(binaries::shakedown_with_faults(), &["run", "it.yaml"]);
-        command.env("SHAKEDOWN_FAULTS", faults).output().expect("it starts")
-    }
-
-    /// Runs it, lets another do something while it waits, and gives what came out.
-    fn run_while(&self, phases: &str, ready: impl FnMut() -> bool, meanwhile: impl FnOnce()) -> Output {
-        self.write(&format!(
-            "{phases}\nmonitor: {{ waits: {{ wait: {{ until: {{ file: {{ stat: go }} }}, succeed_when: out.exists, every: 20ms }} }} }}\n"
-        ));
-        let child = self.command(binaries::shakedown(), &["run", "it.yaml"]).spawn().expect("it starts");
-        until("the step has done its work", ready);
-        meanwhile();
-        fs::write(self.dir.path().join("go"), "").expect("written");
-        child.wait_with_output().expect("it ends")
-    }
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) -> String {
-    let text = said(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    text
-}
-
 /// Types the command that a report gives, as it stands.
+#[track_caller]
 fn type_in(text: &str) -> String {
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("remove it with: "));
-    let line = line.unwrap_or_else(|| panic!("no command: {text}"));
-    let typed = Command::new("/bin/sh").args(["-c", line]).output().expect("sh");
-    assert!(typed.status.success() && !said(&typed).contains("ERR"), "{line}: {}", said(&typed));
-    line.to_owned()
+    Stage::new().type_in(text)
 }
 
 /// The parts of a playbook that all four actions go into.

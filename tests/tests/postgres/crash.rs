@@ -1,0 +1,162 @@
+//! Runs, sessions and servers that die around an insert.
+
+use crate::{SECRET, Stage, place, step};
+use std::os::unix::process::ExitStatusExt;
+use tests::{bare::exited, folders::said, lab::until};
+
+const HEAP: &str =
+    "CREATE TABLE heap (name text, state text); CREATE TABLE codes (code text PRIMARY KEY, name text)";
+
+/// Rows with a key of the server's own, a key among the values, and none at all.
+fn inserts(stage: &Stage) -> String {
+    let insert = |values: &str| stage.step(&format!("insert: {{ {values} }}"));
+    format!(
+        "{SECRET}prepare:\n  serial: {}\n  own: {}\n  none: {}\n",
+        insert("into: always, values: { name: 同 }"),
+        insert("into: codes, values: { code: c, name: 同 }"),
+        insert("into: heap, values: { name: 同 }")
+    )
+}
+
+const TABLES: &str = "CREATE TABLE always (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)";
+const COUNT: &str = "SELECT (SELECT count(*) FROM always) AS a, (SELECT count(*) FROM codes) AS b, \
+    (SELECT count(*) FROM heap) AS c";
+
+fn stage() -> Stage {
+    let stage = Stage::new();
+    stage.make(HEAP);
+    stage.make(TABLES);
+    stage
+}
+
+#[test]
+fn a_run_that_was_killed_is_taken_back_by_recover() {
+    let stage = stage();
+    // Equal rows of another, which must stay.
+    stage.make("INSERT INTO always (name) VALUES ('同'); INSERT INTO heap VALUES ('同')");
+    for point in ["before", "after"] {
+        for id in ["serial", "own", "none"] {
+            let place = place();
+            let died = place.run_with(&format!("kill:{point}:{id}"), &inserts(&stage));
+            assert_eq!(died.status.signal(), Some(9), "{}", said(&died));
+            let text = exited(&place.shakedown(&["recover", "--yes"]), 0);
+            assert!(text.contains("RECOVERED"), "{text}");
+            assert_eq!(stage.psql(COUNT), "1|0|1", "{point} {id}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_is_resumed_without_doing_anything_twice() {
+    let stage = stage();
+    for point in ["before", "after"] {
+        for id in ["serial", "own", "none"] {
+            let place = place();
+            let seen = stage.step(&format!("query: '{COUNT}'"));
+            let seen = seen.strip_suffix(" }").expect("a step in braces");
+            let whole = format!(
+                "{}monitor:\n  seen: {seen}, expect: 'out.row == {{\"a\": 1, \"b\": 1, \"c\": 1}}' }}\n",
+                inserts(&stage)
+            );
+            let died = place.run_with(&format!("kill:{point}:{id}"), &whole);
+            assert_eq!(died.status.signal(), Some(9), "{}", said(&died));
+            let text = exited(&place.resume(), 0);
+            assert!(text.contains("PASSED") && text.contains("undone 3 of 3"), "{point} {id}: {text}");
+            assert_eq!(stage.psql(COUNT), "0|0|0");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_was_lost_is_looked_for() {
+    let stage = stage();
+    stage.make("INSERT INTO always (name) VALUES ('同'); INSERT INTO heap VALUES ('同')");
+    let text = exited(&stage.run_with("lose:serial,lose:own,lose:none", &inserts(&stage)), 0);
+    assert!(text.contains("undone 3 of 3"), "{text}");
+    assert_eq!(stage.psql(COUNT), "1|0|1");
+}
+
+#[test]
+fn a_key_that_was_taken_before_is_not_taken_for_ours() {
+    let stage = stage();
+    stage.make("INSERT INTO codes VALUES ('c', '同')");
+    let insert = stage.insert("codes", "{ code: c, name: 同 }");
+    let text = said(&stage.run(&insert));
+    assert!(text.contains("duplicate key") && text.contains("(code)=(c) already exists"), "{text}");
+    let place = place();
+    let died = place.run_with("kill:before:row", &insert);
+    assert_eq!(died.status.signal(), Some(9), "{}", said(&died));
+    exited(&place.shakedown(&["recover", "--yes"]), 0);
+    assert_eq!(stage.psql("SELECT count(*) FROM codes"), "1");
+}
+
+/// A commit takes a while: time to die in.
+const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON files DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
+
+impl Stage {
+    fn commits(&self) -> bool {
+        self.psql("SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'") == "1"
+    }
+}
+
+#[test]
+fn a_session_that_a_dead_run_left_behind_is_ended_before_anything_is_believed() {
+    let stage = Stage::new();
+    stage.make(SLOW);
+    let patient = stage.step("statement_timeout: 2h, insert: { into: files, values: { path: /a, name: b } }");
+    let mut child = stage.begin(&format!("{SECRET}prepare: {{ row: {patient} }}\n"));
+    until("the commit is under way", || stage.commits());
+    child.kill().expect("it runs");
+    let died = child.wait().expect("it ends");
+    assert_eq!(died.signal(), Some(9));
+    assert!(stage.commits(), "the server goes on without the run");
+    let text = exited(&stage.shakedown(&["recover", "--yes"]), 0);
+    assert!(text.contains("RECOVERED"), "{text}");
+    assert!(!stage.commits());
+    assert_eq!(stage.psql("SELECT count(*) FROM files"), "0");
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_a_commit_leaves_no_doubt_once_it_is_back() {
+    let mut stage = Stage::new();
+    stage.make(SLOW);
+    let patient = stage.step("statement_timeout: 2h, insert: { into: files, values: { path: /a, name: b } }");
+    let child = stage.begin(&format!("{SECRET}prepare: {{ row: {patient} }}\n"));
+    until("the commit is under way", || stage.commits());
+    stage.server.end();
+    let text = said(&child.wait_with_output().expect("it ends"));
+    assert!(text.contains("broke") || text.contains("nothing listens there"), "{text}");
+    assert!(text.contains("DELETE FROM \"public\".\"files\""), "what may be left is named: {text}");
+    stage.server.again();
+    let text = exited(&stage.shakedown(&["recover", "--yes"]), 0);
+    assert_eq!(stage.psql("SELECT count(*) FROM files"), "0", "{text}");
+}
+
+#[test]
+fn a_table_or_a_database_that_is_gone_took_the_row_with_it() {
+    let stage = stage();
+    let ready = || stage.psql("SELECT count(*) FROM always") == "1";
+    let insert = stage.insert("always", "{ name: a }");
+    exited(&stage.run_while(&insert, ready, || drop(stage.psql("DROP TABLE always"))), 0);
+
+    stage.server.psql("CREATE DATABASE other OWNER tester");
+    let other = stage.server.url().replace("/media", "/other");
+    let made = step(&other, "execute: CREATE TABLE t (a int PRIMARY KEY)");
+    let made = made.strip_suffix(" }").expect("a step in braces");
+    let row = step(&other, "insert: { into: t, values: { a: 1 } }");
+    let row = row.strip_suffix(" }").expect("a step in braces");
+    let phases = format!(
+        "{SECRET}prepare:\n  table: {made}, undo: {{ command: {{ run: ['true'] }} }} }}\n  row: {row}, needs: [table] }}\n"
+    );
+    let there = || {
+        stage.psql("SELECT count(*) FROM pg_stat_database WHERE datname = 'other' AND tup_inserted > 0")
+            == "1"
+    };
+    let committed = || stage.server.log().matches("INSERT INTO \"public\".\"t\"").count() > 0 && there();
+    let text = exited(
+        &stage.run_while(&phases, committed, || drop(stage.psql("DROP DATABASE other WITH (FORCE)"))),
+        0,
+    );
+    assert!(text.contains("PASSED"), "{text}");
+}
