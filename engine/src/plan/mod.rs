@@ -189,7 +189,8 @@ impl Plan {
             let mut longest = 0;
             for (i, step) in self.steps.iter().enumerate().filter(|(_, step)| step.phase == phase) {
                 let start = step.needs.iter().map(|need| ends[need.0]).max().unwrap_or(0);
-                ends[i] = start.saturating_add(step.worst_case());
+                let skipped = step.forecast == Forecast::Skipped;
+                ends[i] = start.saturating_add(if skipped { 0 } else { step.worst_case() });
                 longest = longest.max(ends[i]);
             }
             if phase != Phase::OnFailure {

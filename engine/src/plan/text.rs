@@ -112,7 +112,9 @@ fn head(plan: &Plan, options: &Options) -> String {
 }
 
 fn foot(plan: &Plan, style: Style) -> String {
-    let of = |wanted: &dyn Fn(&PlannedStep) -> bool| plan.steps.iter().filter(|step| wanted(step)).count();
+    let (skipped, steps): (Vec<_>, Vec<_>) =
+        plan.steps.iter().partition(|step| step.forecast == Forecast::Skipped);
+    let of = |wanted: &dyn Fn(&PlannedStep) -> bool| steps.iter().filter(|step| wanted(step)).count();
     let diagnostic = |step: &PlannedStep| step.phase == Phase::OnFailure;
     let wait = |step: &PlannedStep| step.description.waits && !diagnostic(step);
     let check = |step: &PlannedStep| !step.is_effect() && !wait(step) && !diagnostic(step);
@@ -131,6 +133,7 @@ fn foot(plan: &Plan, style: Style) -> String {
             format!("{} cleanup", of(&|step| step.is_effect() && step.phase == Phase::Cleanup)),
         ),
         (of(&diagnostic), format!("{} only after a failure", of(&diagnostic))),
+        (skipped.len(), format!("{} skipped", skipped.len())),
     ] {
         if n > 0 {
             kinds.push(text);

@@ -44,7 +44,8 @@ fn an_effect_without_undo_and_a_skipped_step_are_marked() {
     assert!(text.contains("NO UNDO"), "{text}");
     assert!(text.contains("  . daemon"), "{text}");
     assert!(text.contains("skipped: `params.unit == \"\"` is false"), "{text}");
-    assert!(text.contains("2 effects (1 undone, 1 without undo)"), "{text}");
+    assert!(text.contains("8 steps: 2 checks, 2 effects (1 undone, 1 without undo)"), "{text}");
+    assert!(text.contains("1 only after a failure, 1 skipped"), "{text}");
 }
 
 #[test]
