@@ -60,7 +60,12 @@ impl Stage {
 
     /// Starts the playbook; the test goes on beside it.
     pub fn start(&self, more: &[&str]) -> crate::lab::Running {
-        self.lab.edge().spawn(self.argv(&[&["run", PLAYBOOK], more].concat()))
+        self.start_shakedown(&[&["run", PLAYBOOK], more].concat())
+    }
+
+    /// Starts any command of `shakedown`, as [`Stage::shakedown`] does.
+    pub fn start_shakedown(&self, argv: &[&str]) -> crate::lab::Running {
+        self.lab.edge().spawn(self.argv(argv))
     }
 
     fn argv(&self, argv: &[&str]) -> Vec<String> {

@@ -32,21 +32,6 @@ fn a_daemon_that_hangs_fails_the_run_and_everything_is_undone() {
 }
 
 #[test]
-fn a_daemon_that_is_restarted_in_the_middle_does_not_fail_the_run() {
-    let stage = Stage::new(lab_or_skip!(), "");
-    let config = format!("config={CONFIG}");
-    stage.lab.edge().sh("systemctl kill -s STOP media-sync-daemon").ok();
-    let argv = media_sync(&config, &[]);
-    let running = stage.lab.edge().spawn(["shakedown"].iter().chain(&argv));
-    until("the row is there", || rows(&stage) == "1");
-    // A new process: it takes the row up where the old one has left it.
-    stage.lab.edge().sh("systemctl kill -s KILL media-sync-daemon").ok();
-    let output = running.wait();
-    assert_eq!(code(&output), Some(0), "{output}");
-    stage.assert_clean_soon();
-}
-
-#[test]
 fn a_daemon_that_fails_a_file_is_quoted_in_the_report() {
     let stage = Stage::new(lab_or_skip!(), "");
     let config = format!("config={CONFIG}");

@@ -59,14 +59,6 @@ fn media_sync_passes_and_leaves_nothing() {
 }
 
 #[test]
-fn a_batch_of_large_files_with_chinese_names_passes_at_once() {
-    let stage = Stage::new(lab_or_skip!());
-    let output = stage.run("media-sync", &["-p", "count=5", "-p", "size=1MB", "-p", "prefix=冒烟 测试"]);
-    assert_eq!(code(&output), Some(0), "{output}");
-    stage.assert_clean();
-}
-
-#[test]
 fn a_plan_changes_nothing_and_foresees_a_stopped_daemon() {
     let stage = Stage::new(lab_or_skip!());
     let config = format!("config={CONFIG}");
