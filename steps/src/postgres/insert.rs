@@ -392,12 +392,20 @@ impl Insert {
 
     /// What a person types: by the values alone, for nobody knows the key.
     pub(super) fn by_hand(&self, place: &Place, before: &Before) -> String {
+        let table = &before.table;
         let secret = words(self.values.values()) == Words::Unquoted;
-        place.type_in(&match before.equal == 0 && !secret {
-            true => self.statement("DELETE", before),
+        if before.equal > 0 || secret || self.values.is_empty() {
             // Which of several is ours is for the person to see.
-            false => self.statement("SELECT *", before),
-        })
+            return place.type_in(&self.statement("SELECT *", before));
+        }
+        let own = |key: &String| self.values.keys().any(|name| name.eq_ignore_ascii_case(key));
+        let delete = self.statement("DELETE", before);
+        if !table.key.is_empty() && table.key.iter().all(own) {
+            return place.type_in(&delete);
+        }
+        // Another may have inserted an equal one since.
+        let count = self.statement("SELECT count(*)", before);
+        place.type_in(&format!("{delete} AND 1 = ({count})"))
     }
 
     fn statement(&self, verb: &str, before: &Before) -> String {

@@ -346,3 +346,6 @@ impl Step for Postgres {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

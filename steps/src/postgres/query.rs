@@ -29,6 +29,10 @@ fn invalid(message: String) -> StepError {
 
 impl Ask {
     fn new(sql: &str, params: &Map<String, Value>) -> Result<Self, StepError> {
+        if is_marked(sql) {
+            return Err(invalid("a secret cannot stand in a statement, which the server may log".into())
+                .hint("write `:name` in its place, and give the secret in `params`"));
+        }
         let named = named(sql)?;
         let mut values = Vec::new();
         for name in &named.names {

@@ -218,6 +218,7 @@ fn values_and_names_must_fit_together() {
         ("SELECT :a", "", "`:a` has no value"),
         ("SELECT 1", "{ b: 1 }", "the statement has no `:b`"),
         ("SELECT $1", "", "`$1` has no name"),
+        ("SELECT '${{ secrets.pw }}'", "", "a secret cannot stand in a statement"),
         ("SELECT :a::int", "{ a: [1] }", "is no value of type `int4`"),
         ("SELECT :a::int", "{ a: abc }", "invalid input syntax for type integer"),
         ("SELECT 1 WHERE id = :id", "{ id: 1 }", "column \"id\" does not exist"),
