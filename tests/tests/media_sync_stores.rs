@@ -1,9 +1,12 @@
 //! The main job on each store that the chain may keep its states in: `media-sync` in the lab, with a real server where
 //! the store has one.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use tests::{
-    lab::{CONFIG, DATABASE, Lab, MEDIA, Output, REMOTE, until},
+    folders::{self, Folders},
+    lab::{CONFIG, DATABASE, Lab, MEDIA, Output, REMOTE, lab_or_skip, until},
     stage::Stage,
 };
 
@@ -142,6 +145,12 @@ fn start_postgres(lab: &Lab) {
          -U postgres -E UTF8 --locale C.UTF-8 --no-sync --no-instructions"
     );
     lab.edge().sh(&made).ok();
+    start_server(lab);
+    lab.edge().run(["psql", "-h", "/dev/shm/postgres", "-U", "postgres", "-c", "CREATE DATABASE media"]).ok();
+}
+
+fn start_server(lab: &Lab) {
+    let bin = lab.edge().sh("ls -d /usr/lib/postgresql/*/bin").ok().trim().to_owned();
     // No processes that come and go by themselves, and none whose title tells what it does.
     let server = format!(
         "systemd-run --quiet --unit=it-postgres --uid=postgres {bin}/postgres -D {HOME}/postgres/data \
@@ -154,7 +163,6 @@ fn start_postgres(lab: &Lab) {
             .status
             .success()
     });
-    lab.edge().run(["psql", "-h", "/dev/shm/postgres", "-U", "postgres", "-c", "CREATE DATABASE media"]).ok();
 }
 
 fn psql(lab: &Lab, sql: &str) -> String {
@@ -265,6 +273,43 @@ fn three_runs_at_once_pass(chain: &Chain) {
     chain.assert_clean();
 }
 
+fn a_store_that_is_away_is_refused_with_what_to_type(chain: &Chain) {
+    let edge = chain.stage.lab.edge();
+    let (away, said, hint) = match chain.store {
+        "sqlite" => (
+            format!("mv {DATABASE} {DATABASE}.away"),
+            "cannot open the database `/data/media_status.db`",
+            "hint: sqlite3 /data/media_status.db 'PRAGMA",
+        ),
+        "postgres" => (
+            "systemctl stop it-postgres".into(),
+            "expected the socket of a server, found no such file",
+            "hint: psql 'postgres:///media?host=/dev/shm/postgres&user=postgres' -c",
+        ),
+        "redis+sqlite" => (
+            "systemctl stop it-redis".into(),
+            "refused the connection: nothing listens there",
+            "hint: redis-cli -u 'redis://127.0.0.1:6379/3' LRANGE '媒体:ready' 0 -1",
+        ),
+        _ => (
+            format!(
+                "echo '{{\"media\": [' >{DOCUMENT}.test && flock {DOCUMENT}.lock mv {DOCUMENT}.test {DOCUMENT}"
+            ),
+            "is no JSON: line 2",
+            "hint: python3 -m json.tool /data/媒体状态.json; fuser -v /data/媒体状态.json.lock",
+        ),
+    };
+    edge.sh(&away).ok();
+    for playbook in ["media-sync", "media-sync-diagnostics"] {
+        let output = chain.stage.shakedown(&["run", playbook, "-p", &format!("config={CONFIG}")]);
+        assert_eq!(code(&output), Some(1), "{output}");
+        assert!(output.stdout.contains(said) && output.stdout.contains(hint), "{output}");
+        let effects = chain.stage.events().iter().filter(|event| !event["intent"].is_null()).count();
+        assert_eq!(effects, 0, "nothing is changed");
+    }
+    assert_eq!(edge.sh(&format!("ls -A {MEDIA}")).ok(), "");
+}
+
 /// The same tests for each store.
 macro_rules! on {
     ($($module:ident: $store:literal),+) => {
@@ -275,7 +320,8 @@ macro_rules! on {
             on!(@each $store: passes_and_leaves_nothing, five_files_at_once_pass,
                 a_failed_transfer_ends_the_run_with_its_message,
                 a_checksum_mismatch_ends_the_run_with_the_daemons_words,
-                killed_while_the_daemon_transfers_it_is_recovered, three_runs_at_once_pass);
+                killed_while_the_daemon_transfers_it_is_recovered, three_runs_at_once_pass,
+                a_store_that_is_away_is_refused_with_what_to_type);
         })+
     };
     (@each $store:literal: $($test:ident),+) => {
@@ -287,3 +333,69 @@ macro_rules! on {
 }
 
 on!(sqlite: "sqlite", postgres: "postgres", redis_and_sqlite: "redis+sqlite", json: "json");
+
+/// Whatever comes back in time is waited for.
+#[test]
+fn a_server_that_is_restarted_in_the_middle_does_not_fail_the_run() {
+    let chain = Chain::new(lab_or_skip!(), "postgres");
+    let lab = &chain.stage.lab;
+    lab.set_faults(r#"{"hang": true}"#);
+    let running = lab.edge().spawn(["shakedown"].iter().chain(&chain.argv(&["--no-input"])));
+    let rows = || psql(lab, "SELECT count(*) FROM media_transfer_status").trim().to_owned();
+    until("the row is there", || rows() == "3");
+    lab.edge().sh("systemctl stop it-postgres").ok();
+    start_server(lab);
+    lab.edge().sh("rm /etc/media-sync/faults.json").ok();
+    let output = running.wait();
+    assert_eq!(code(&output), Some(0), "{output}");
+    chain.assert_clean();
+}
+
+/// The daemon's list of what it has in hand outlives it.
+#[test]
+fn a_daemon_that_dies_with_a_file_of_the_queue_takes_it_up_again() {
+    let chain = Chain::new(lab_or_skip!(), "redis+sqlite");
+    let lab = &chain.stage.lab;
+    lab.set_faults(r#"{"slow_ms": 3600000}"#);
+    let running = lab.edge().spawn(["shakedown"].iter().chain(&chain.argv(&["--no-input"])));
+    until("the daemon has taken the file", || chain.in_downloading() == 1);
+    lab.edge().sh("rm /etc/media-sync/faults.json && systemctl kill -s KILL media-sync-daemon").ok();
+    let output = running.wait();
+    assert_eq!(code(&output), Some(0), "{output}");
+    chain.assert_clean();
+}
+
+#[test]
+fn the_store_is_that_of_the_daemons_configuration_unless_another_is_chosen() {
+    let folders = Folders::new();
+    for (configured, chosen, wanted) in [
+        (None, "auto", "sqlite"),
+        (Some("json"), "auto", "json"),
+        (Some("redis+sqlite"), "auto", "sqlite redis"),
+        (Some("json"), "postgres", "postgres"),
+        (None, "redis+sqlite", "sqlite redis"),
+    ] {
+        let mut config = json!({
+            "nas_settings": { "host": "localhost", "username": "none", "base_path": "/none" },
+            "local_settings": { "media_path": folders.dir.path() },
+            "database": { "path": folders.path("none.db") },
+        });
+        if let Some(configured) = configured {
+            config["database"]["store"] = json!(configured);
+        }
+        fs::write(folders.path("config.json"), config.to_string()).expect("written");
+        for playbook in ["media-sync", "media-sync-diagnostics"] {
+            let chosen = format!("store={chosen}");
+            let output = folders.run(&["plan", playbook, "-p", "config=config.json", "-p", &chosen]);
+            let text = folders::said(&output);
+            let asked = text.lines().filter_map(|line| line.trim_start().strip_prefix("? "));
+            let names = asked.filter_map(|line| line.split_whitespace().next());
+            let stores = names.filter(|name| ["sqlite", "postgres", "redis", "json"].contains(name));
+            assert_eq!(stores.collect::<Vec<_>>().join(" "), wanted, "{configured:?} {chosen}: {text}");
+        }
+    }
+    let output = folders.run(&["plan", "media-sync", "-p", "config=config.json", "-p", "store=mysql"]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = folders::said(&output);
+    assert!(text.contains("`redis+sqlite`") && text.contains("found `mysql`"), "{text}");
+}
