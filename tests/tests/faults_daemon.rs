@@ -1,7 +1,7 @@
 //! The daemon under test fails, and many runs use it at once, in the lab.
 
 use tests::{
-    lab::{CONFIG, Output, lab_or_skip, until},
+    lab::{CONFIG, Output, lab_or_skip},
     stage::Stage,
 };
 

@@ -104,6 +104,13 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// Has no use for word any more. The kernel takes 10 to 20 ms to close an inotify: nobody has to wait for that.
+    pub(super) fn close(&mut self) {
+        if let Some(changes) = self.changes.take() {
+            drop(tokio::task::spawn_blocking(move || drop(changes)));
+        }
+    }
+
     /// Ends when it is time for the next look; true if word of a change came. Dropping the future loses nothing.
     pub(super) async fn due(&mut self) -> bool {
         let at = self.looked + self.pause;

@@ -79,7 +79,8 @@ impl<'a> Watching<'a> {
         self.output.true_at_ms = self
             .holds_since
             .and_then(|since| u64::try_from(since.duration_since(self.begun).as_millis()).ok());
-        for source in self.sources {
+        for mut source in self.sources {
+            source.close();
             if source.effort.operations > 0 {
                 self.output.db.get_or_insert_default().add(&source.effort);
             }
