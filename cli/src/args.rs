@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Plan(command::plan::PlanArgs),
     /// Validate playbooks: all mistakes of all files at once
     Check(command::check::CheckArgs),
+    /// Explain the code of a diagnostic, or list all
+    Explain(command::explain::ExplainArgs),
     /// List the bundled playbooks, or print one
     Playbooks(command::playbooks::PlaybooksArgs),
     /// Begin a playbook of your own

@@ -1,7 +1,7 @@
 //! Why a command did not do its work.
 
 use crate::{INVALID, out::Out};
-use engine::{journal::JournalError, report::escape};
+use engine::{diagnostic::Diagnostics, journal::JournalError, report::escape};
 
 /// The exit code when the engine or the environment failed.
 const ENVIRONMENT: u8 = 5;
@@ -13,27 +13,42 @@ pub(crate) struct Failure {
     /// Ready to be printed: an `error:` line, or diagnostics that have been rendered.
     message: Option<String>,
     hint: Option<String>,
+    /// What is wrong with the text of a file.
+    text: Option<Box<Diagnostics>>,
 }
 
 impl Failure {
     /// The command line, a playbook or a param is wrong.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self { code: INVALID, message: Some(message.into()), hint: None }
+        Self { code: INVALID, message: Some(message.into()), hint: None, text: None }
     }
 
     /// The machine does not let us.
     pub(crate) fn environment(message: impl Into<String>) -> Self {
-        Self { code: ENVIRONMENT, message: Some(message.into()), hint: None }
+        Self { code: ENVIRONMENT, message: Some(message.into()), hint: None, text: None }
     }
 
     /// Something invalid of which the user has been told already.
     pub(crate) fn told() -> Self {
-        Self { code: INVALID, message: None, hint: None }
+        Self { code: INVALID, message: None, hint: None, text: None }
     }
 
     /// The run that was named cannot be had.
     pub(crate) fn unknown_run(error: JournalError) -> Self {
-        Self { code: INVALID, message: Some(error.message), hint: error.hint }
+        Self { code: INVALID, message: Some(error.message), hint: error.hint, text: None }
+    }
+
+    /// A file holds no text that can be read.
+    pub(crate) fn bad_text(found: Diagnostics) -> Self {
+        Self { code: INVALID, message: None, hint: None, text: Some(Box::new(found)) }
+    }
+
+    /// What is wrong with the text of a file, if that is it.
+    pub(crate) fn into_text(self) -> Result<Diagnostics, Self> {
+        match self.text {
+            Some(found) => Ok(*found),
+            None => Err(self),
+        }
     }
 
     /// What went wrong, in one line.
@@ -51,6 +66,9 @@ impl Failure {
         if let Some(message) = &self.message {
             out.error(&escape(message));
         }
+        if let Some(found) = &self.text {
+            out.tell(&format!("{}\n", found.render(out.stderr_style().color)));
+        }
         if let Some(hint) = &self.hint {
             out.hint(&escape(hint));
         }
@@ -60,6 +78,6 @@ impl Failure {
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
-        Self { code: ENVIRONMENT, message: Some(error.message), hint: error.hint }
+        Self { code: ENVIRONMENT, message: Some(error.message), hint: error.hint, text: None }
     }
 }

@@ -9,6 +9,7 @@ mod failure;
 mod live;
 mod out;
 mod params;
+mod paths;
 mod plain;
 mod playbook;
 mod report;
@@ -62,6 +63,7 @@ fn run(cli: &Cli, out: &out::Out) -> Result<u8, Failure> {
         Command::Run(args) => command::run::run(args, out),
         Command::Plan(args) => command::plan::run(args, out),
         Command::Check(args) => command::check::run(args, out),
+        Command::Explain(args) => command::explain::run(args, out),
         Command::Playbooks(args) => command::playbooks::run(args, out),
         Command::New(args) => command::new::run(args, out),
         Command::Steps(args) => command::steps::run(args, out),

@@ -4,9 +4,9 @@ use crate::{bundled, failure::Failure, out::Out};
 use clap::Args;
 use engine::{
     Registry, Source,
-    diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean},
+    diagnostic::{Code, Diagnostic, Diagnostics, decode, did_you_mean},
     plan::{self, Plan, PlanProblem},
-    playbook::{self, Inventory, Playbook},
+    playbook::{self, Inventory, MAX_BYTES, Playbook},
     report::escape,
 };
 use std::{
@@ -15,9 +15,6 @@ use std::{
     path::Path,
     sync::Arc,
 };
-
-/// The largest playbook, in bytes.
-const MAX_PLAYBOOK: u64 = 1 << 20;
 
 /// The text of a playbook: a file, or else a bundled one of that name.
 pub(crate) fn source(given: &str) -> Result<Arc<Source>, Failure> {
@@ -33,15 +30,8 @@ pub(crate) fn source(given: &str) -> Result<Arc<Source>, Failure> {
 fn text_of(given: &str) -> Result<Arc<Source>, Failure> {
     let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
     let mut bytes = Vec::new();
-    File::open(given).map_err(cannot)?.take(MAX_PLAYBOOK + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_PLAYBOOK {
-        return Err(Failure::invalid(format!("`{given}` is larger than 1 MiB")));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::invalid(format!("`{given}` is no UTF-8 text: byte {at} cannot be read"))
-    })?;
-    Ok(Arc::new(Source { name: given.to_owned(), text }))
+    File::open(given).map_err(cannot)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    decode(given, bytes).map_err(Failure::bad_text)
 }
 
 fn bundled(name: &str) -> Option<Arc<Source>> {

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-pub mod editor;
 pub mod bare;
+pub mod editor;
 pub mod folders;
 pub mod lab;
 pub mod servers;

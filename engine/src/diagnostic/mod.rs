@@ -1,9 +1,11 @@
 //! What is wrong with a playbook, where, and what to do: collected all at once, printed like rustc.
 
 mod code;
+mod decode;
 mod render;
 
 pub use code::Code;
+pub use decode::decode;
 
 use crate::sources::Sources;
 use render::floor;
@@ -193,9 +195,10 @@ impl Diagnostics {
     }
 }
 
-/// Whether a character has no width or turns the direction of the text: what is read is not what stands there.
+/// Whether a character has no width, turns the direction of the text or looks like a line break: what is read is not what
+/// stands there.
 pub(crate) fn deceives(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// ``did you mean `x`?`` for the nearest of `known`, if one is near.

@@ -55,7 +55,7 @@ fn is_operator(name: &str) -> bool {
     binary(name).is_some() || matches!(name, op::LOGICAL_NOT | op::NEGATE | op::CONDITIONAL)
 }
 
-fn binary(name: &str) -> Option<&'static str> {
+pub(super) fn binary(name: &str) -> Option<&'static str> {
     Some(match name {
         op::LOGICAL_AND => "&&",
         op::LOGICAL_OR => "||",

@@ -8,11 +8,13 @@ mod syntax;
 mod types;
 
 pub(crate) use convert::kind_of;
-pub use refs::{ROOTS, Reference, UnknownCall};
+pub use refs::{Loaded, ROOTS, Reference, UnknownCall};
 pub use scope::{Outside, Scope};
-pub use types::Kinds;
+pub use types::{Clash, Kinds};
 
-use cel::{Context as CelContext, Env, FunctionContext, IdedExpr, Value as CelValue};
+use cel::{
+    Context as CelContext, Env, FunctionContext, IdedExpr, Value as CelValue, common::ast::SourceInfo,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
@@ -47,6 +49,7 @@ pub struct Expr(Arc<Compiled>);
 struct Compiled {
     text: String,
     ast: IdedExpr,
+    info: SourceInfo,
     found: refs::Found,
 }
 
@@ -96,7 +99,7 @@ impl Expr {
                 ExprError { hint: syntax::hint(text, range.start), ..ExprError::new(message, range) }
             })?;
         let found = refs::find(&ast, &info, text);
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), ast, found })))
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), ast, info, found })))
     }
 
     /// The text it was compiled from.
@@ -115,6 +118,12 @@ impl Expr {
     #[must_use]
     pub fn unknown_functions(&self) -> &[UnknownCall] {
         &self.0.found.unknown
+    }
+
+    /// The files that it loads, as far as they are written out, each with its place in the text.
+    #[must_use]
+    pub fn loads(&self) -> &[(Loaded, Range<usize>)] {
+        &self.0.found.loads
     }
 
     /// The names that `map`, `exists` and the like bind, each with its place in the text.
@@ -190,6 +199,9 @@ impl Expr {
         let message = match error {
             cel::ExecutionError::NoSuchKey(key) => format!("no such key `{key}`"),
             cel::ExecutionError::UndeclaredReference(name) => format!("unknown name `{name}`"),
+            cel::ExecutionError::DivisionByZero(_) | cel::ExecutionError::RemainderByZero(_) => {
+                "division by zero".to_owned()
+            }
             cel::ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
             cel::ExecutionError::IndexOutOfBounds(index) => {
                 format!("index {} is out of bounds", explain::show(index))

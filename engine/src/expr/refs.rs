@@ -113,6 +113,15 @@ impl UnknownCall {
     }
 }
 
+/// What `load` is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// A path that is written out.
+    Path(String),
+    /// The value of a param.
+    Param(String),
+}
+
 /// What a walk over an expression finds.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -120,15 +129,16 @@ pub(super) struct Found {
     pub(super) unknown: Vec<UnknownCall>,
     /// Names that `map` and the like bind.
     pub(super) bound: Vec<(String, Range<usize>)>,
+    /// What is loaded, each with its place.
+    pub(super) loads: Vec<(Loaded, Range<usize>)>,
 }
 
 /// All references of an expression in the order of its text, its unknown functions, and the names it binds.
 pub(super) fn find(ast: &IdedExpr, info: &SourceInfo, text: &str) -> Found {
-    let mut finder =
-        Finder { info, text, found: Vec::new(), local: Vec::new(), unknown: Vec::new(), bound: Vec::new() };
+    let mut finder = Finder { info, text, found: Found::default(), local: Vec::new() };
     finder.visit(ast);
-    finder.found.sort_by_key(|reference| reference.range.start);
-    Found { references: finder.found, unknown: finder.unknown, bound: finder.bound }
+    finder.found.references.sort_by_key(|reference| reference.range.start);
+    finder.found
 }
 
 /// Where a word stands that is followed by `mark`; the whole text if nowhere.
@@ -144,11 +154,9 @@ fn word(text: &str, name: &str, mark: char) -> Range<usize> {
 struct Finder<'a> {
     info: &'a SourceInfo,
     text: &'a str,
-    found: Vec<Reference>,
+    found: Found,
     /// Names bound by `map`, `filter`, `all` and `exists`.
     local: Vec<String>,
-    unknown: Vec<UnknownCall>,
-    bound: Vec<(String, Range<usize>)>,
 }
 
 impl Finder<'_> {
@@ -157,7 +165,7 @@ impl Finder<'_> {
             if !self.local.contains(&path[0]) && !path[0].starts_with('@') {
                 let guarded = matches!(&node.expr, Ast::Select(select) if select.test);
                 let range = self.locate(ident, &path);
-                self.found.push(Reference { path, range, guarded, by_own_key: false });
+                self.found.references.push(Reference { path, range, guarded, by_own_key: false });
             }
             return;
         }
@@ -165,6 +173,7 @@ impl Finder<'_> {
             Ast::Call(call) if self.by_own_key(call) => {}
             Ast::Call(call) => {
                 self.note_unknown(call);
+                self.note_load(call);
                 if let Some(target) = &call.target {
                     self.visit(target);
                 }
@@ -178,7 +187,7 @@ impl Finder<'_> {
                 self.visit(&c.iter_range);
                 let bound = self.local.len();
                 for name in std::iter::once(&c.iter_var).chain(&c.iter_var2).filter(|n| !n.starts_with('@')) {
-                    self.bound.push((name.clone(), word(self.text, name, ',')));
+                    self.found.bound.push((name.clone(), word(self.text, name, ',')));
                 }
                 self.local.push(c.iter_var.clone());
                 self.local.extend(c.iter_var2.clone());
@@ -200,7 +209,22 @@ impl Finder<'_> {
         let written = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with('_');
         if written && !known.contains(&name) {
             let range = word(self.text, name, '(');
-            self.unknown.push(UnknownCall { name: name.to_owned(), range, on_value });
+            self.found.unknown.push(UnknownCall { name: name.to_owned(), range, on_value });
+        }
+    }
+
+    fn note_load(&mut self, call: &CallExpr) {
+        let ("load", [path]) = (call.func_name.as_str(), call.args.as_slice()) else { return };
+        if let Ast::Literal(LiteralValue::String(path)) = &path.expr {
+            let path = path.inner();
+            let range = self.text.find(path).map_or(0..self.text.len(), |at| at..at + path.len());
+            self.found.loads.push((Loaded::Path(path.to_owned()), range));
+        }
+        if let Some((name, ident)) = path_of(path)
+            && let [root, param] = name.as_slice()
+            && root == "params"
+        {
+            self.found.loads.push((Loaded::Param(param.clone()), self.locate(ident, &name)));
         }
     }
 
@@ -214,9 +238,9 @@ impl Finder<'_> {
             return false;
         }
         let range = self.locate(ident, &path);
-        self.found.push(Reference { path, range, guarded: false, by_own_key: true });
+        self.found.references.push(Reference { path, range, guarded: false, by_own_key: true });
         let range = self.locate(key_ident, &key);
-        self.found.push(Reference { path: key, range, guarded: false, by_own_key: false });
+        self.found.references.push(Reference { path: key, range, guarded: false, by_own_key: false });
         true
     }
 

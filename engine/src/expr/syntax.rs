@@ -16,9 +16,9 @@ pub(super) fn plain(message: &str) -> String {
     ] {
         let Some(rest) = message.strip_prefix(theirs) else { continue };
         let token = quoted(rest);
-        return match token.as_str() {
+        return match token.trim() {
             "<EOF>" => "the expression ends too early: a value is missing".into(),
-            token if token.starts_with(['"', '\'']) => "this text has no closing quote".into(),
+            token if !is_token && token.starts_with(['"', '\'']) => "this text has no closing quote".into(),
             token if is_token => format!("did not expect `{token}` here"),
             token => format!("`{token}` is no part of an expression"),
         };

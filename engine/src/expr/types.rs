@@ -6,7 +6,7 @@ use cel::{
     common::ast::{ComprehensionExpr, Expr as Ast, LiteralValue, operators as op},
 };
 use serde_json::Value;
-use std::ops::{BitAnd, BitOr};
+use std::ops::{BitAnd, BitOr, Range};
 
 /// A set of kinds of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Kinds {
     pub fn words(self) -> String {
         let number = self & Self::NUMBER == Self::NUMBER;
         let names = [
-            (Self::BOOL, "true or false"),
+            (Self::BOOL, "a truth value"),
             (
                 if number { Self::NUMBER } else { Self::INT },
                 if number { "a number" } else { "a whole number" },
@@ -129,11 +129,44 @@ impl BitAnd for Kinds {
     }
 }
 
+/// An operator between values that can never go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// The operator as it is written.
+    pub operator: &'static str,
+    /// Where it stands in the expression's text.
+    pub range: Range<usize>,
+    /// What stands before it.
+    pub left: Kinds,
+    /// What stands behind it.
+    pub right: Kinds,
+    /// Whether it compares.
+    pub compares: bool,
+}
+
 impl Expr {
     /// What kinds of values it can have; `of_name` tells those of a name such as `steps.a.out.size`.
     #[must_use]
     pub fn kinds(&self, of_name: &mut dyn FnMut(&[String]) -> Kinds) -> Kinds {
-        Types { of_name, local: Vec::new() }.of(&self.0.ast)
+        Types { of_name, local: Vec::new(), clashes: Vec::new() }.of(&self.0.ast)
+    }
+
+    /// The operators in it whose operands can never go together.
+    #[must_use]
+    pub fn clashes(&self, of_name: &mut dyn FnMut(&[String]) -> Kinds) -> Vec<Clash> {
+        let mut types = Types { of_name, local: Vec::new(), clashes: Vec::new() };
+        types.of(&self.0.ast);
+        let place = |(id, mut clash): (u64, Clash)| {
+            let start = self.0.info.offset_for(id).map_or(0, |(start, _)| start as usize);
+            // The parser counts characters, we count bytes.
+            let start = self.0.text.char_indices().nth(start).map_or(0, |(byte, _)| byte);
+            clash.range = match self.0.text[start..].starts_with(clash.operator) {
+                true => start..start + clash.operator.len(),
+                false => 0..self.0.text.len(),
+            };
+            clash
+        };
+        types.clashes.into_iter().map(place).collect()
     }
 }
 
@@ -141,9 +174,32 @@ struct Types<'n> {
     of_name: &'n mut dyn FnMut(&[String]) -> Kinds,
     /// Names bound by `map`, `filter`, `all` and `exists`, with their kinds.
     local: Vec<(String, Kinds)>,
+    /// With the id of the node.
+    clashes: Vec<(u64, Clash)>,
+}
+
+/// All numbers can be compared with each other.
+fn numbers_alike(kinds: Kinds) -> Kinds {
+    if kinds.meets(Kinds::NUMBER) { kinds | Kinds::NUMBER } else { kinds }
 }
 
 impl Types<'_> {
+    /// Notes an operator whose operands do not go together.
+    fn operator(&mut self, node: &IdedExpr, name: &str, left: Kinds, right: Kinds) {
+        let compares = matches!(name, op::EQUALS | op::NOT_EQUALS);
+        let Some(operator) = super::explain::binary(name) else { return };
+        let needs_numbers = matches!(name, op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO);
+        let clash = match needs_numbers {
+            true => !left.meets(Kinds::NUMBER) || !right.meets(Kinds::NUMBER),
+            false => !numbers_alike(left).meets(numbers_alike(right)),
+        };
+        // Whether something is null may be asked of anything.
+        let null = compares && (left == Kinds::NULL || right == Kinds::NULL);
+        if clash && !null && !left.is_empty() && !right.is_empty() {
+            self.clashes.push((node.id, Clash { operator, range: 0..0, left, right, compares }));
+        }
+    }
+
     fn of(&mut self, node: &IdedExpr) -> Kinds {
         if let Ast::Select(select) = &node.expr
             && select.test
@@ -169,17 +225,39 @@ impl Types<'_> {
             Ast::Map(_) | Ast::Struct(_) => Kinds::MAP,
             Ast::Comprehension(made) => self.comprehension(made),
             Ast::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
-                (op::CONDITIONAL, [_, yes, no]) => self.of(yes) | self.of(no),
+                (op::CONDITIONAL, [condition, yes, no]) => {
+                    self.of(condition);
+                    self.of(yes) | self.of(no)
+                }
                 (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [a, b]) => {
                     let (a, b) = (self.of(a), self.of(b));
+                    self.operator(node, &call.func_name, a, b);
                     // Operands of different kinds are an error in the run; then there is no value at all.
                     match (a & b).is_empty() {
                         true => Kinds::ANY,
                         false => a & b,
                     }
                 }
+                (
+                    op::EQUALS
+                    | op::NOT_EQUALS
+                    | op::LESS
+                    | op::LESS_EQUALS
+                    | op::GREATER
+                    | op::GREATER_EQUALS,
+                    [a, b],
+                ) => {
+                    let (a, b) = (self.of(a), self.of(b));
+                    self.operator(node, &call.func_name, a, b);
+                    Kinds::BOOL
+                }
                 (op::NEGATE, [a]) => self.of(a),
-                (name, _) => of_function(name),
+                (name, args) => {
+                    for arg in call.target.iter().map(AsRef::as_ref).chain(args) {
+                        self.of(arg);
+                    }
+                    of_function(name)
+                }
             },
             _ => Kinds::ANY,
         }
@@ -187,10 +265,12 @@ impl Types<'_> {
 
     fn comprehension(&mut self, made: &ComprehensionExpr) -> Kinds {
         let bound = self.local.len();
+        self.of(&made.iter_range);
         let start = self.of(&made.accu_init);
         self.local.push((made.iter_var.clone(), Kinds::ANY));
         self.local.extend(made.iter_var2.clone().map(|name| (name, Kinds::ANY)));
         self.local.push((made.accu_var.clone(), start));
+        self.of(&made.loop_step);
         let kinds = self.of(&made.result);
         self.local.truncate(bound);
         kinds

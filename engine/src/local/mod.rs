@@ -18,7 +18,7 @@ mod undo;
 pub use execute::execute;
 pub use faults::Faults;
 pub use info::run_info;
-pub use outside::LocalOutside;
+pub use outside::{LocalOutside, near_names};
 
 pub use setup::{Asker, DeadRun, FailedCheck, RunEnd, Setup};
 pub use signal::Signals;

@@ -1,10 +1,10 @@
 //! What expressions may read of this machine: files by `load`, variables by `env`.
 
-use crate::{expr::Outside, playbook};
+use crate::{diagnostic::did_you_mean, expr::Outside, playbook};
 use serde_json::Value;
 use std::{
     fs::File,
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -29,7 +29,10 @@ impl Outside for LocalOutside {
     fn load(&self, path: &str) -> Result<Value, String> {
         let full = self.dir.join(path);
         let cannot = |error: std::io::Error| format!("cannot read `{}`: {error}", full.display());
-        let file = File::open(&full).map_err(cannot)?;
+        let file = File::open(&full).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!("there is no file `{}`: {}", full.display(), near_names(&full)),
+            _ => cannot(error),
+        })?;
         if !file.metadata().map_err(cannot)?.is_file() {
             return Err(format!("`{}` is no file", full.display()));
         }
@@ -52,5 +55,31 @@ impl Outside for LocalOutside {
 
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+}
+
+/// The most names of a folder that are looked at or shown.
+const MAX_NAMES: usize = 1_000;
+const SHOWN: usize = 8;
+
+/// What to do about a path that does not exist: a name in the same folder that is near, or what is there instead.
+#[must_use]
+pub fn near_names(path: &Path) -> String {
+    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.is_dir()) else {
+        return "the folder does not exist either".into();
+    };
+    let missing = path.strip_prefix(folder).ok().and_then(|rest| rest.iter().next());
+    let missing = missing.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let entries = folder.read_dir().into_iter().flatten().flatten().take(MAX_NAMES);
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    if let Some(near) = did_you_mean(&missing, names.iter().map(String::as_str)) {
+        return near;
+    }
+    match names.len() {
+        0 => format!("`{}` is empty", folder.display()),
+        1..=SHOWN => format!("`{}` holds: {}", folder.display(), names.join(", ")),
+        count => format!("none of the {count} names in `{}` is near", folder.display()),
     }
 }

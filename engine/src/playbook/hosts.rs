@@ -46,7 +46,7 @@ pub fn read_inventory(source: &Arc<Source>) -> Result<Inventory, Diagnostics> {
 /// The hosts of a section; one with a range in its name stands for many.
 pub(super) fn read_hosts(node: &Node, reader: &mut Reader<'_>) -> Vec<HostDef> {
     let mut hosts: Vec<HostDef> = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     for (pattern, span, node) in entries(node, "hosts", reader.found) {
         let Some(names) = names(pattern, span, reader.found) else { continue };
         let nothing = matches!(node.value, NodeValue::Scalar(Value::Null));
@@ -64,9 +64,11 @@ pub(super) fn read_hosts(node: &Node, reader: &mut Reader<'_>) -> Vec<HostDef> {
                 |template: &Option<Template>| template.as_ref().map(|template| put_in(template, &indices));
             // An alias of `ssh_config` is the usual way to name a host.
             let ssh = own(&keys.ssh).unwrap_or_else(|| Template::Literal(Value::String(name.clone())));
-            if !seen.insert(name.clone()) {
+            if let Some(first) = seen.insert(name.clone(), span) {
                 let message = format!("the host `{name}` exists already");
-                reader.found.push(Diagnostic::error(Code::Duplicate, message, span));
+                reader
+                    .found
+                    .push(Diagnostic::error(Code::Duplicate, message, span).related(first, "first here"));
             }
             hosts.push(HostDef {
                 ssh,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Code, Diagnostic, did_you_mean},
-    expr::Kinds,
+    expr::{Clash, Kinds},
 };
 use serde_json::Value;
 use std::rc::Rc;
@@ -107,11 +107,29 @@ impl Names<'_> {
             () if text && found == Kinds::LIST => diagnostic.hint("a list becomes text by `.join(\", \")`"),
             () if text && !found.meets(Kinds::MAP | Kinds::LIST | Kinds::NULL) => {
                 let unit = if expected.words.contains("duration") { " + \"s\"" } else { "" };
-                diagnostic.hint(format!("a number becomes text by `string(…){unit}`"))
+                diagnostic.hint(format!("it becomes text by `string(…){unit}`"))
             }
             () if placed.condition => diagnostic.hint("compare it, as in `… == …`"),
             () => diagnostic,
         })
+    }
+
+    /// Operators whose operands can never go together.
+    pub(super) fn operands(&self, placed: &Placed, allowed: &Allowed) -> Vec<Diagnostic> {
+        let of_name = &mut |path: &[String]| self.kinds_of(path, allowed, MAX_DEPTH);
+        let one = |clash: Clash| {
+            let (operator, left, right) = (clash.operator, clash.left.words(), clash.right.words());
+            let message = match clash.compares {
+                true => format!("`{operator}` compares {left} with {right}: they are never equal"),
+                false => format!("`{operator}` cannot go between {left} and {right}"),
+            };
+            let diagnostic = Diagnostic::error(Code::WrongType, message, placed.place(&clash.range));
+            match clash.left.meets(Kinds::TEXT) || clash.right.meets(Kinds::TEXT) {
+                true => diagnostic.hint("`string(…)` makes text of a value, `int(…)` a number of text"),
+                false => diagnostic,
+            }
+        };
+        placed.expr.clashes(of_name).into_iter().map(one).collect()
     }
 
     fn kinds_of(&self, path: &[String], allowed: &Allowed, depth: usize) -> Kinds {

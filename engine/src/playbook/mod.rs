@@ -18,5 +18,6 @@ mod yaml_error;
 pub use hosts::read_inventory;
 pub use lint::{LINTS, lint};
 pub use model::*;
-pub use raw::yaml_value;
+pub(crate) use raw::too_large;
+pub use raw::{MAX_BYTES, yaml_value};
 pub use read::read;

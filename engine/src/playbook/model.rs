@@ -26,6 +26,17 @@ pub struct Playbook {
     pub max_parallel: Option<usize>,
     /// All steps, phase by phase, in the order of the file.
     pub steps: Vec<StepDef>,
+    /// The files that its expressions load, as far as their names are known without a run.
+    pub files: Vec<LoadedFile>,
+}
+
+/// A file that an expression loads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedFile {
+    /// Its path, as it is written or as the default of a param.
+    pub path: String,
+    /// Where the path or the param stands in the expression.
+    pub span: Span,
 }
 
 /// A parameter of a playbook.

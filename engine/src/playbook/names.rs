@@ -49,7 +49,8 @@ pub(super) struct Allowed {
     pub(super) steps: bool,
     pub(super) hosts: bool,
     pub(super) out: bool,
-    pub(super) watched: Vec<String>,
+    /// The names of a `watch`, with their step types.
+    pub(super) watched: Vec<(String, Option<String>)>,
     pub(super) each: Option<Option<String>>,
     /// The step it belongs to.
     pub(super) step: Option<usize>,
@@ -65,7 +66,7 @@ impl Allowed {
 
     /// Whether a name was made by the step itself, with `as` or `watch`.
     pub(super) fn binds(&self, name: &str) -> bool {
-        self.alias() == Some(name) || self.watched.iter().any(|watched| watched == name)
+        self.alias() == Some(name) || self.watched.iter().any(|(watched, _)| watched == name)
     }
 }
 
@@ -98,8 +99,9 @@ impl Names<'_> {
             found.push(diagnostic.hint(call.hint()));
         }
         self.shadowed(placed, allowed, found);
-        if let Some(diagnostic) = self.fits(placed, allowed) {
-            found.push(diagnostic);
+        if placed.expr.unknown_functions().is_empty() {
+            self.operands(placed, allowed).into_iter().for_each(|diagnostic| found.push(diagnostic));
+            self.fits(placed, allowed).into_iter().for_each(|diagnostic| found.push(diagnostic));
         }
     }
 
@@ -111,7 +113,7 @@ impl Names<'_> {
             }
             let message = format!("`{name}` hides the `{name}` that can be used here");
             let diagnostic = Diagnostic::warning(Code::Shadowed, message, placed.place(range));
-            found.push(diagnostic.hint("choose another name: `item`, for example"));
+            found.push(diagnostic.hint("choose another name"));
         }
     }
 
@@ -124,15 +126,22 @@ impl Names<'_> {
     ) -> Option<Diagnostic> {
         let root = reference.path[0].as_str();
         let field = reference.path.get(1).map(String::as_str);
+        let at_field = placed.place(&reference.part(1));
         if allowed.binds(root) {
-            return None;
+            let (_, kind) = allowed.watched.iter().find(|(name, _)| name == root)?;
+            let schema = self.schema(kind.as_deref()?)?;
+            let whose = format!("the output of `{}`", kind.as_deref()?);
+            return self.no_output(&schema, reference, 1, &whose, placed);
         }
         match root {
-            "params" => {
-                self.known(root, field, self.params.iter().map(|param| param.name.as_str()).collect(), span)
-            }
+            "params" => self.known(
+                root,
+                field,
+                self.params.iter().map(|param| param.name.as_str()).collect(),
+                at_field,
+            ),
             "vars" => self
-                .known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), span)
+                .known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), at_field)
                 .or_else(|| {
                     let missing = self.no_field_of_var(&reference.path)?;
                     let at = missing.at + 2;
@@ -149,16 +158,16 @@ impl Names<'_> {
                 root,
                 field,
                 self.inventory.hosts.iter().map(|host| host.name.as_str()).collect(),
-                span,
+                at_field,
             ),
-            "run" => self.known(root, field, RUN.to_vec(), span),
+            "run" => self.known(root, field, RUN.to_vec(), at_field),
             "secrets" if placed.condition => {
                 let message = "a condition cannot see a secret: it would show whether the secret is the same";
                 Some(Diagnostic::error(Code::OutOfPlace, message, span))
             }
             "secrets" => {
                 let names = self.secrets.iter().map(|secret| secret.name.as_str()).collect();
-                self.known(root, field, names, span)
+                self.known(root, field, names, at_field)
             }
             "out" if allowed.out && allowed.watched.is_empty() => {
                 let schema = self.own_output(allowed)?;
@@ -168,7 +177,10 @@ impl Names<'_> {
             }
             "out" if allowed.out => {
                 let message = "`out` does not exist beside `watch`: its steps have names".to_owned();
-                let hint = format!("use one of: {}", allowed.watched.join(", "));
+                let hint = format!(
+                    "use one of: {}",
+                    allowed.watched.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+                );
                 Some(Diagnostic::error(Code::OutOfPlace, message, span).hint(hint))
             }
             "out" => {
@@ -204,7 +216,7 @@ impl Names<'_> {
                     known.push("each");
                 }
                 known.extend(allowed.alias());
-                known.extend(allowed.watched.iter().map(String::as_str));
+                known.extend(allowed.watched.iter().map(|(name, _)| name.as_str()));
                 let message = format!("unknown name `{}`", short(root));
                 let hint = did_you_mean(root, known.iter().copied()).unwrap_or_else(|| {
                     format!("known names are: {}; text stands in quotes", known.join(", "))
@@ -244,10 +256,9 @@ impl Names<'_> {
             let names: Vec<&str> = self.steps.iter().map(|step| step.id.as_str()).collect();
             let hint = did_you_mean(id, names.iter().copied())
                 .unwrap_or_else(|| format!("the steps are: {}", names.join(", ")));
-            return Some(
-                Diagnostic::error(Code::UnknownName, format!("unknown step `{}`", short(id)), span)
-                    .hint(hint),
-            );
+            let message = format!("unknown step `{}`", short(id));
+            let span = placed.place(&reference.part(1));
+            return Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint));
         };
         let own = own?;
         if own.id == other.id {
@@ -258,7 +269,8 @@ impl Names<'_> {
         }
         if other.phase > own.phase || (own.phase == Phase::Cleanup && other.phase == Phase::OnFailure) {
             let message = format!("`{id}` runs in `{}`, after `{}`", other.phase, own.phase);
-            return Some(Diagnostic::error(Code::OutOfPlace, message, span));
+            let diagnostic = Diagnostic::error(Code::OutOfPlace, message, span);
+            return Some(diagnostic.related(other.span, format!("`{id}` is here")));
         }
         match reference.path.get(2).map(String::as_str) {
             Some("status") | None => None,
@@ -266,6 +278,7 @@ impl Names<'_> {
             Some(field) => {
                 let message = format!("unknown name `steps.{id}.{}`", short(field));
                 let hint = format!("a step has `steps.{id}.out` and `steps.{id}.status`");
+                let span = placed.place(&reference.part(2));
                 Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
             }
         }
@@ -293,7 +306,8 @@ impl Names<'_> {
             let message = format!("`{id}` may be skipped by its `when`: it may have no output");
             let hint =
                 format!("ask first: has(steps.{id}.out) ? … : …, or give this step a `when` on steps.{id}");
-            return Some(Diagnostic::error(Code::MayBeSkipped, message, span).hint(hint));
+            let diagnostic = Diagnostic::error(Code::MayBeSkipped, message, span);
+            return Some(diagnostic.related(other.span, "this step has a `when`").hint(hint));
         }
         let schema = self.output_of(other)?;
         self.no_output(
@@ -340,7 +354,8 @@ impl Names<'_> {
                             format!("`{need}` runs in `{}`, this step in `{}`", other.phase, step.phase);
                         let hint =
                             "phases follow each other by themselves; `needs` orders steps of one phase";
-                        Some(Diagnostic::error(Code::OutOfPlace, message, *span).hint(hint))
+                        let diagnostic = Diagnostic::error(Code::OutOfPlace, message, *span);
+                        Some(diagnostic.related(other.span, format!("`{need}` is here")).hint(hint))
                     }
                     Some(_) => None,
                     None => {
@@ -388,8 +403,8 @@ impl Names<'_> {
 /// Puts vars in an order in which each can be evaluated.
 ///
 /// # Errors
-/// The names of a cycle, each before the next.
-pub(super) fn order_vars(vars: Vec<Var>) -> Result<Vec<Var>, (Vec<String>, Span)> {
+/// The names of a cycle, each made of the next, and where each stands.
+pub(super) fn order_vars(vars: Vec<Var>) -> Result<Vec<Var>, (Vec<String>, Vec<Span>)> {
     let needs: BTreeMap<String, Vec<String>> = vars
         .iter()
         .map(|var| {
@@ -425,9 +440,11 @@ pub(super) fn order_vars(vars: Vec<Var>) -> Result<Vec<Var>, (Vec<String>, Span)
                     if let Some(at) = path.iter().position(|name| *name == next) {
                         let mut cycle = path.split_off(at);
                         cycle.push(next);
-                        let span =
-                            left.iter().find(|var| var.name == cycle[0]).map_or(left[0].span, |var| var.span);
-                        return Err((cycle, span));
+                        let place = |name: &String| {
+                            left.iter().find(|var| var.name == *name).map_or(left[0].span, |var| var.span)
+                        };
+                        let spans = cycle.iter().map(place).collect();
+                        return Err((cycle, spans));
                     }
                     path.push(next);
                 }

@@ -89,6 +89,9 @@ impl StepReader<'_, '_> {
         match expr.constant() {
             None => {}
             Some(Err(error)) => {
+                if let Some(last) = self.reader.exprs.last_mut() {
+                    last.expected = None;
+                }
                 self.reader.found.push(Diagnostic::error(Code::BadValue, error.message, span));
             }
             // A value of another kind is reported with the others, once all names are known.
@@ -162,20 +165,26 @@ impl StepReader<'_, '_> {
         for (key, _, node) in entries {
             let (Some(schema), NodeValue::Map(inner)) = (properties.get(key), &node.value) else { continue };
             if holds_steps(schema) {
-                for (name, span, _) in inner {
+                for (name, span, step) in inner {
                     if ROOTS.contains(&name.as_str()) {
                         let message = format!("`{key}`: `{name}` is a name of the language");
                         let diagnostic = Diagnostic::error(Code::BadName, message, *span);
                         self.reader.found.push(diagnostic.hint("choose another name"));
                     }
-                    around.watched.push(name.clone());
+                    around.watched.push((name.clone(), self.kind_in(step)));
                 }
             } else if is_step(schema) {
-                let mut names = inner.iter().map(|(name, ..)| name);
-                around.until = names.find(|name| self.registry.get(name).is_some()).cloned();
+                around.until = self.kind_in(node);
             }
         }
         around
+    }
+
+    /// The step type among the keys of a step.
+    fn kind_in(&self, step: &Node) -> Option<String> {
+        let NodeValue::Map(entries) = &step.value else { return None };
+        let mut names = entries.iter().map(|(name, ..)| name);
+        names.find(|name| self.registry.get(name).is_some()).cloned()
     }
 
     /// A read-only step inside of another's parameters.

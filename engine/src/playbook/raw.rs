@@ -18,7 +18,7 @@ use std::{
 };
 
 /// The largest playbook, in bytes.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 1 << 20;
 /// The stack on which YAML is parsed, in bytes.
 const STACK: usize = 8 << 20;
 pub(super) const MAX_DEPTH: usize = 64;
@@ -227,7 +227,7 @@ fn deceptions(text: &str) -> Vec<Diagnostic> {
     rest.char_indices().filter_map(one).take(100).collect()
 }
 
-pub(super) fn too_large() -> Diagnostic {
+pub(crate) fn too_large() -> Diagnostic {
     let message = format!("a playbook has at most {MAX_BYTES} bytes (1 MiB), and this one has more");
     Diagnostic::error(Code::TooLarge, message, Span::new(0, 1))
         .hint("data belongs into a file of its own: load(\"FILE\")")

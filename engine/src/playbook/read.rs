@@ -6,14 +6,15 @@ use super::{
     names::{Allowed, Names, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
     secrets::read_secrets,
-    steps::{Around, StepReader, check_name},
-    template::Reader,
+    steps::{Around, StepReader, Use, check_name},
+    template::{Placed, Reader},
 };
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Source, Span, did_you_mean},
     event::Phase,
-    graph::Graph,
-    playbook::{Inventory, Param, ParamType, Playbook, Var},
+    expr::Loaded,
+    graph::{Cycle, Graph},
+    playbook::{Inventory, LoadedFile, Param, ParamType, Playbook, Var},
     registry::Registry,
 };
 use serde_json::Value;
@@ -49,15 +50,11 @@ pub fn read(
 ) -> Result<(Playbook, Diagnostics), Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
     let Some(root) = raw::parse_visible(&source, &mut found) else { return Err(found) };
-    let playbook = read_root(&root, registry, inventory, &mut found);
-    match playbook {
-        Some(playbook) if !found.has_errors() => {
+    match read_root(&root, registry, inventory, &mut found) {
+        Some((playbook, places)) if !found.has_errors() => {
             if let Err(cycles) = Graph::new(&playbook) {
                 for cycle in cycles {
-                    let span = cycle.steps.first().map_or(Span::default(), |step| playbook.steps[*step].span);
-                    let message = format!("these steps wait for each other: {}", cycle.names(&playbook));
-                    let hint = "remove one of their `needs` or references";
-                    found.push(Diagnostic::error(Code::Cycle, message, span).hint(hint));
+                    found.push(places.cycle(&cycle, &playbook));
                 }
                 return Err(found);
             }
@@ -67,12 +64,50 @@ pub fn read(
     }
 }
 
+/// The expressions of a playbook and the steps they belong to.
+struct Places {
+    exprs: Vec<Placed>,
+    uses: Vec<Use>,
+}
+
+impl Places {
+    /// A cycle with each of its edges.
+    fn cycle(&self, cycle: &Cycle, playbook: &Playbook) -> Diagnostic {
+        let steps = &playbook.steps;
+        let message = format!("these steps wait for each other: {}", cycle.names(playbook));
+        let first = cycle.steps.first().map_or(Span::default(), |step| steps[*step].span);
+        let hint = "remove one of these `needs` or references";
+        let mut diagnostic = Diagnostic::error(Code::Cycle, message, first).hint(hint);
+        let next = cycle.steps.iter().cycle().skip(1);
+        for (before, after) in cycle.steps.iter().zip(next) {
+            let (before, step) = (&steps[*before], &steps[*after]);
+            let need = step.needs.iter().find(|(id, _)| *id == before.id).map(|(_, span)| *span);
+            let exprs =
+                self.uses.iter().filter(|of| of.step == *after).flat_map(|of| &self.exprs[of.exprs.clone()]);
+            if let Some(span) = need.or_else(|| reference_to(exprs, &["steps", &before.id])) {
+                diagnostic = diagnostic.related(span, format!("`{}` waits for `{}`", step.id, before.id));
+            }
+        }
+        diagnostic
+    }
+}
+
+/// The first place where an expression uses a name.
+fn reference_to<'p>(exprs: impl IntoIterator<Item = &'p Placed>, name: &[&str]) -> Option<Span> {
+    exprs.into_iter().find_map(|placed| {
+        let reference = placed.expr.references().iter().find(|reference| {
+            name.iter().enumerate().all(|(at, part)| reference.path.get(at).is_some_and(|own| own == part))
+        })?;
+        Some(placed.place(&reference.range))
+    })
+}
+
 fn read_root(
     root: &Node,
     registry: &Registry,
     inventory: &Inventory,
     found: &mut Diagnostics,
-) -> Option<Playbook> {
+) -> Option<(Playbook, Places)> {
     if let NodeValue::Scalar(Value::Null) = root.value {
         let hint = "write a commented starter: shakedown new FILE";
         found.push(Diagnostic::error(Code::MissingKey, "the playbook is empty", Span::new(0, 0)).hint(hint));
@@ -157,6 +192,7 @@ fn read_root(
     let check = |range: Range<usize>, allowed: &Allowed, names: &mut Names<'_>, found: &mut Diagnostics| {
         exprs[range].iter().for_each(|placed| names.check(placed, allowed, found));
     };
+    let var_range = var_exprs.clone();
     check(var_exprs, &Allowed::default(), &mut names, found);
     check(host_exprs, &Allowed::default(), &mut names, found);
     for of in &uses {
@@ -190,13 +226,22 @@ fn read_root(
     }
     let vars = match order_vars(vars) {
         Ok(vars) => vars,
-        Err((cycle, span)) => {
+        Err((cycle, spans)) => {
             let message = format!("these vars wait for each other: {}", cycle.join(" -> "));
-            found.push(Diagnostic::error(Code::Cycle, message, span));
+            let mut diagnostic = Diagnostic::error(Code::Cycle, message, spans[0]);
+            for (at, name) in cycle[1..].iter().enumerate() {
+                let behind =
+                    exprs[var_range.clone()].iter().filter(|placed| placed.span().start >= spans[at].start);
+                if let Some(span) = reference_to(behind, &["vars", name]) {
+                    diagnostic = diagnostic.related(span, format!("`{}` is made of `{name}`", cycle[at]));
+                }
+            }
+            found.push(diagnostic.hint("write one of them without the other"));
             return None;
         }
     };
-    Some(Playbook {
+    let files = files(&exprs, &params);
+    let playbook = Playbook {
         sources: found.sources().clone(),
         name,
         description,
@@ -206,7 +251,28 @@ fn read_root(
         secrets,
         max_parallel,
         steps,
-    })
+        files,
+    };
+    Some((playbook, Places { exprs, uses }))
+}
+
+/// The files that expressions load, as far as their names are known without a run.
+fn files(exprs: &[Placed], params: &[Param]) -> Vec<LoadedFile> {
+    let path = |loaded: &Loaded| match loaded {
+        Loaded::Path(path) => Some(path.clone()),
+        Loaded::Param(name) => {
+            let param = params.iter().find(|param| param.name == *name)?;
+            param.default.as_ref()?.as_str().map(str::to_owned)
+        }
+    };
+    let one = |placed: &Placed| {
+        let loads = placed.expr.loads().iter();
+        let found = loads.filter_map(|(loaded, range)| {
+            Some(LoadedFile { path: path(loaded)?, span: placed.place(range) })
+        });
+        found.collect::<Vec<_>>()
+    };
+    exprs.iter().flat_map(one).collect()
 }
 
 /// The entries of a section that is a map from names; notes names that cannot be one.

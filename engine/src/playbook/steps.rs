@@ -26,8 +26,8 @@ pub(super) struct Use {
     pub(super) exprs: Range<usize>,
     /// Whether `out` is this step's output.
     pub(super) out: bool,
-    /// Names of a `watch`.
-    pub(super) watched: Vec<String>,
+    /// Names of a `watch`, with their step types.
+    pub(super) watched: Vec<(String, Option<String>)>,
     /// Whether `steps` may be used.
     pub(super) steps: bool,
     /// The `as` of a `foreach`, if the step has one.
@@ -41,8 +41,8 @@ pub(super) struct Use {
 /// What the conditions among the parameters of a step type can see of the steps beside them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Around {
-    /// The names of a `watch`.
-    pub(super) watched: Vec<String>,
+    /// The names of a `watch`, with their step types.
+    pub(super) watched: Vec<(String, Option<String>)>,
     /// The step type of an `until`.
     pub(super) until: Option<String>,
 }
@@ -113,6 +113,7 @@ impl StepReader<'_, '_> {
         let Some(mut fields) = Fields::of(node, "step", self.reader.found) else { return };
         let position = self.steps.len();
         let mut mark = self.reader.exprs.len();
+        let alias_span = fields.peek("as").map_or(span, |node| node.span);
         let alias = fields.text("as", self.reader.found);
         let foreach_node = fields.take("foreach");
         let group = fields.peek("on").and_then(|node| match &node.value {
@@ -130,16 +131,19 @@ impl StepReader<'_, '_> {
         let foreach = foreach_node.map(|(_, node)| Foreach { items: self.items(node), alias: alias.clone() });
         self.note(&mut mark, position, false, false, None);
         if let (None, Some(alias)) = (&foreach, &alias) {
-            let message = format!("`as: {alias}` stands without `foreach`");
-            self.reader.found.push(Diagnostic::error(Code::Conflict, message, span));
+            let message = format!("`as: {}` stands without `foreach`", short(alias));
+            self.reader.found.push(Diagnostic::error(Code::Conflict, message, alias_span));
         }
         if let Some(alias) = &alias
             && crate::expr::ROOTS.contains(&alias.as_str())
         {
             let message = format!("`as`: `{alias}` is a name of the language");
-            self.reader
-                .found
-                .push(Diagnostic::error(Code::BadName, message, span).hint("choose another name"));
+            let diagnostic = Diagnostic::error(Code::BadName, message, alias_span);
+            self.reader.found.push(diagnostic.hint("choose another name"));
+        } else if let Some(alias) = &alias
+            && let Some(diagnostic) = check_name(alias, "the name of an item", alias_span)
+        {
+            self.reader.found.push(diagnostic);
         }
 
         let name = fields.text("name", self.reader.found);
@@ -344,6 +348,7 @@ impl StepReader<'_, '_> {
                 let message =
                     format!("`{}` cannot go with `{}`: a step has exactly one step type", second.0, first.0);
                 let diagnostic = Diagnostic::error(Code::Conflict, message, second.1);
+                let diagnostic = diagnostic.related(first.1, "the first is here");
                 self.reader.found.push(diagnostic.hint("make two steps of it"));
                 there.iter().for_each(|(key, ..)| fields.accept(key));
                 return None;

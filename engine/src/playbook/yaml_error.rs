@@ -75,7 +75,12 @@ fn said(error: &Error, at: &str) -> Said {
         }
         Error::InvalidUtf8Input => (Code::Encoding, "the text is no UTF-8".into(), None),
         Error::InvalidScalar { ty, .. } => {
-            (Code::Yaml, format!("the tag asks for {ty}, and this is none"), None)
+            let kind = match ty.as_bytes() {
+                [b'i' | b'u', b'1'..=b'9', ..] => "a whole number",
+                [b'f', b'1'..=b'9', ..] => "a number",
+                _ => "another value",
+            };
+            (Code::Yaml, format!("the tag asks for {kind}, and this is none"), None)
         }
         Error::InvalidBooleanStrict { .. } => {
             yaml("the tag asks for a truth value, and this is none", Some("write true or false"))
@@ -132,7 +137,9 @@ const WORDS: &[(&str, &str, Option<&str>)] = &[
     (
         "did not find expected key",
         "expected a key here: is it indented as the keys before it?",
-        Some("text that goes on after a quote stands in quotes as a whole"),
+        Some(
+            "keys of one map begin in the same column; text that goes on after a quote stands in quotes as a whole",
+        ),
     ),
     ("expected '-' indicator", "expected `- ` here: the list before it goes on with something else", None),
     ("node content", "expected a value here", Some("text that begins with a sign of YAML stands in quotes")),

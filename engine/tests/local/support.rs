@@ -335,6 +335,7 @@ impl Stage {
             secrets: Vec::new(),
             max_parallel: None,
             steps,
+            files: Vec::new(),
         };
         let run = RunInfo {
             id: "01TEST".into(),
