@@ -231,6 +231,18 @@ fn written_forms(secret: &str) -> Vec<Zeroizing<String>> {
         bytes.iter().map(one).collect()
     };
     forms.extend([encoded(false, true), encoded(true, true), encoded(false, false), encoded(true, false)]);
+    // As forms, paths and queries of addresses are written, which leave more as it stands.
+    let kept = |plus: bool, keep: fn(u8) -> bool| -> String {
+        let one = |byte: &u8| match byte {
+            b' ' if plus => "+".to_owned(),
+            byte if keep(*byte) => char::from(*byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        };
+        bytes.iter().map(one).collect()
+    };
+    forms.push(kept(true, |byte| byte.is_ascii_alphanumeric() || b"*-._".contains(&byte)));
+    forms.push(kept(false, |byte| byte.is_ascii_graphic() && !b"\"#<>?^`{}".contains(&byte)));
+    forms.push(kept(false, |byte| byte.is_ascii_graphic() && !b"\"#<>'".contains(&byte)));
     let json = Value::String(secret.to_owned()).to_string();
     forms.extend(json.get(1..json.len() - 1).map(str::to_owned));
     forms.sort();
@@ -280,6 +292,11 @@ mod tests {
         for form in ["canary%2F5%E2%82%AC%2B%20x", "canary%2f5%e2%82%ac%2b+x", "63616e6172792f35e282ac2b2078"]
         {
             assert_eq!(secrets.mask(form), mark("token"), "{form}");
+        }
+        let other =
+            super::Secrets::of([("t".to_owned(), Ok(Zeroizing::new("a~b (it's) *é".to_owned())))].into());
+        for form in ["a%7Eb+%28it%27s%29+*%C3%A9", "a~b%20(it's)%20*%C3%A9", "a~b%20(it%27s)%20*%C3%A9"] {
+            assert_eq!(other.mask(form), mark("t"), "{form}");
         }
         let mut value = json!({ "canary/5€+ x": ["a canary/5€+ x b", 7] });
         secrets.mask_value(&mut value);

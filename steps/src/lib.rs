@@ -6,6 +6,7 @@ pub mod disk;
 pub mod file;
 pub mod hash;
 mod hex;
+pub mod http;
 pub mod journal;
 pub mod json;
 mod place;
@@ -45,5 +46,6 @@ pub fn builtin() -> Registry {
         .with(wait::Wait)
         .with(disk::Disk)
         .with(tcp::Tcp)
+        .with(http::Http)
         .with(redis_store::Redis)
 }

@@ -195,7 +195,9 @@ impl StepReader<'_, '_> {
                 format!("`{what}`: `{}` changes something here; expected a step that only reads", body.kind);
             let diagnostic = Diagnostic::error(Code::EffectInReadOnly, message, node.span);
             self.reader.found.push(match body.kind.as_str() {
-                "command" | "ssh" => diagnostic.hint("if it only reads, say so: reads: true"),
+                "command" | "ssh" | "redis" | "http" => {
+                    diagnostic.hint("if it only reads, say so: reads: true")
+                }
                 _ => diagnostic,
             });
         }

@@ -4,6 +4,8 @@ use super::{
     Action, Intent, Output, Params,
     content::{Source, wanted},
     exists, leftover,
+    owner::{self, Owner},
+    sparse,
 };
 use crate::hex::hex;
 use engine::{
@@ -39,6 +41,7 @@ fn output(path: &str, metadata: &Metadata) -> Output {
         ty if ty.is_symlink() => "link",
         _ => "other",
     };
+    let (owner, group) = owner::names(metadata.uid(), metadata.gid());
     Output {
         path: path.to_owned(),
         exists: true,
@@ -47,6 +50,10 @@ fn output(path: &str, metadata: &Metadata) -> Output {
         mode: format!("{:04o}", metadata.mode() & 0o7777),
         mtime: metadata.mtime(),
         inode: metadata.ino(),
+        owner,
+        group,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
         sha256: None,
     }
 }
@@ -75,7 +82,12 @@ pub(super) async fn run(
                 ErrorKind::AlreadyExists => exists(path),
                 _ => StepError::io(format!("make the folder `{path}`"), &error),
             })?;
-            set_mode(path, mode)?;
+            // Half made it would be there for good: nobody knows of it.
+            let finished = Owner::of(params).and_then(|owner| owner.give_folder(path));
+            if let Err(error) = finished.and_then(|()| set_mode(path, mode)) {
+                let _best_effort = fs::remove_dir(path);
+                return Err(error);
+            }
             stat(path)
         }
         Action::Remove(path) => {
@@ -92,16 +104,19 @@ pub(super) async fn run(
         Action::Create(path) => {
             let (cx, path, intent) = (cx.clone(), path.to_owned(), intent.clone());
             let mut source = Source::of(params, &intent);
-            let total = source.total();
-            blocking(move || write(&cx, &path, &intent, mode, total, |_| Ok(source.next()))).await
+            let (owner, total) = (Owner::of(params)?, source.total());
+            let length = params.sparse.then_some(total);
+            let next = move |_| Ok(if length.is_some() { Vec::new() } else { source.next() });
+            blocking(move || write(&cx, &path, &intent, &Finish { mode, owner, length }, total, next)).await
         }
         Action::Copy(from, path) => {
             let (cx, from, path, intent) = (cx.clone(), from.to_owned(), path.to_owned(), intent.clone());
+            let finish = Finish { mode, owner: Owner::of(params)?, length: None };
             blocking(move || {
                 let cannot = |error: std::io::Error| StepError::io(format!("read `{from}`"), &error);
                 let mut file = fs::File::open(&from).map_err(cannot)?;
                 let total = file.metadata().map_err(cannot)?.len();
-                write(&cx, &path, &intent, mode, total, |_| {
+                write(&cx, &path, &intent, &finish, total, |_| {
                     let mut piece = vec![0; super::content::CHUNK];
                     let count = file.read(&mut piece).map_err(cannot)?;
                     piece.truncate(count);
@@ -113,12 +128,20 @@ pub(super) async fn run(
     }
 }
 
+/// What is done to a file before it gets its name.
+struct Finish {
+    mode: Option<u32>,
+    owner: Owner,
+    /// How long it is made, without anything being written.
+    length: Option<u64>,
+}
+
 /// Writes beside the place, makes it durable, and gives it its name only if that is still free.
 fn write(
     cx: &Context,
     path: &str,
     intent: &Intent,
-    mode: Option<u32>,
+    finish: &Finish,
     total: u64,
     mut next: impl FnMut(u64) -> Result<Vec<u8>, StepError>,
 ) -> Result<Output, StepError> {
@@ -128,7 +151,7 @@ fn write(
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(mode.unwrap_or(0o644))
+            .mode(finish.mode.unwrap_or(0o644))
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(beside)
             .map_err(|error| {
@@ -159,15 +182,20 @@ fn write(
                 cx.bytes(done, total);
             }
         }
+        if let Some(length) = finish.length {
+            file.set_len(length).map_err(|error| cannot(&error))?;
+        }
+        // A change of the owner takes away bits of the mode: that comes last.
+        finish.owner.give(&file, path)?;
+        set_mode(beside, finish.mode)?;
         file.sync_all().map_err(|error| cannot(&error))?;
-        set_mode(beside, mode)?;
         rename_new(beside, path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => exists(path),
             _ => cannot(&error),
         })?;
         sync_folder(path);
         let mut made = stat(path)?;
-        made.sha256 = Some(hex(&hasher.finalize()));
+        made.sha256 = finish.length.is_none().then(|| hex(&hasher.finalize()));
         Ok(made)
     })();
     if written.is_err() {
@@ -223,10 +251,15 @@ fn remove(path: &str) -> Result<Undone, StepError> {
     }
 }
 
+/// Opens a file, and nothing that a link names.
+pub(super) fn open_itself(path: &str) -> Result<fs::File, StepError> {
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path);
+    opened.map_err(|error| StepError::io(format!("read `{path}`"), &error))
+}
+
 fn sha256(path: &str) -> Result<String, StepError> {
     let cannot = |error: std::io::Error| StepError::io(format!("read `{path}`"), &error);
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(cannot)?;
+    let mut file = open_itself(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; super::content::CHUNK];
     loop {
@@ -277,26 +310,37 @@ pub(super) async fn undo(
             if !now.exists {
                 return Ok(half);
             }
-            // Without an output the run died between the rename and its record: the content tells.
-            let wanted = match output.and_then(|output| output.sha256.clone()) {
-                Some(sha256) => Some(sha256),
-                None => wanted(params, action, intent).await?,
-            };
-            let (owned_target, same_inode) =
-                (target.to_owned(), output.is_none_or(|made| made.inode == now.inode));
-            let found = if now.kind == "file" && same_inode {
-                blocking(move || sha256(&owned_target)).await.ok()
-            } else {
-                None
-            };
+            let same_inode = output.is_none_or(|made| made.inode == now.inode);
+            let ours = now.kind == "file" && same_inode && is_ours(params, action, intent, output).await?;
             debug_assert!(!cx.step.is_empty(), "steps have ids");
-            match (wanted, found) {
-                (Some(wanted), Some(found)) if wanted == found => remove(target),
-                _ if output.is_none() => Ok(half),
-                _ => Ok(Undone::Left(leftover(&now, "it was changed since it was made"))),
+            match ours {
+                true => remove(target),
+                false if output.is_none() => Ok(half),
+                false => Ok(Undone::Left(leftover(&now, "it was changed since it was made"))),
             }
         }
     }
+}
+
+/// Whether the content at the target is what this step made. Without an output the run died between the rename and its
+/// record: then the intent tells.
+pub(super) async fn is_ours(
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+    output: Option<&Output>,
+) -> Result<bool, StepError> {
+    let target = action.target().to_owned();
+    if params.sparse {
+        let size = params.size.unwrap_or_default().0;
+        return blocking(move || Ok(sparse::is_untouched(&target, size).unwrap_or(false))).await;
+    }
+    let wanted = match output.and_then(|output| output.sha256.clone()) {
+        Some(sha256) => Some(sha256),
+        None => wanted(params, action, intent).await?,
+    };
+    let found = blocking(move || Ok(sha256(&target).ok())).await?;
+    Ok(wanted.is_some() && wanted == found)
 }
 
 fn undo_folder(path: &str, owned: bool, output: Option<&Output>) -> Result<Undone, StepError> {

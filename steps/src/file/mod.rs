@@ -2,9 +2,14 @@
 
 mod content;
 mod local;
+mod owner;
+mod params;
 mod remote;
+mod sparse;
 
 pub(crate) use local::rename_new;
+pub(crate) use params::Action;
+pub use params::{Content, Output, Params};
 
 use crate::watch::Files;
 use engine::{
@@ -18,91 +23,10 @@ use engine::{
         Settled, Undone,
     },
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The step type.
 pub struct File;
-
-/// What a created file holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Content {
-    /// Bytes that look random and can be made again from a seed.
-    #[default]
-    Random,
-    /// Zero bytes.
-    Zero,
-}
-
-/// Exactly one of `stat`, `create`, `copy`, `remove` and `directory`.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Params {
-    /// Look at this path; it need not exist.
-    #[serde(default)]
-    stat: Option<String>,
-    /// Make a file at this path, where nothing may be yet.
-    #[serde(default)]
-    create: Option<String>,
-    /// Copy this file to `to`, where nothing may be yet.
-    #[serde(default)]
-    copy: Option<String>,
-    /// Remove the file at this path. In `cleanup` it is gone; elsewhere it is put aside and comes back at the end.
-    #[serde(default)]
-    remove: Option<String>,
-    /// Make a folder at this path, where nothing may be yet.
-    #[serde(default)]
-    directory: Option<String>,
-    /// For `copy`: where to.
-    #[serde(default)]
-    to: Option<String>,
-    /// For `create`: how large.
-    #[serde(default)]
-    size: Option<Bytes>,
-    /// For `create` with `size`: what it holds; random if not given.
-    #[serde(default)]
-    content: Option<Content>,
-    /// For `create`: the text it holds.
-    #[serde(default)]
-    text: Option<String>,
-    /// For `create`, `copy` and `directory`: the mode in octal, such as "0640".
-    #[serde(default)]
-    mode: Option<String>,
-    /// For `directory`: all that anybody puts into the folder belongs to the run and is removed with it.
-    #[serde(default)]
-    owned: bool,
-    /// For `remove`: it is an error if there is nothing to remove.
-    #[serde(default)]
-    must_exist: bool,
-}
-
-/// What is at the path after the step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Output {
-    /// The path.
-    pub path: String,
-    /// Whether there is anything.
-    pub exists: bool,
-    /// `file`, `folder`, `link` or `other`.
-    #[serde(default)]
-    pub kind: String,
-    /// Its size in bytes.
-    #[serde(default)]
-    pub size: u64,
-    /// Its mode in octal.
-    #[serde(default)]
-    pub mode: String,
-    /// When it was last written, in seconds since 1970 UTC.
-    #[serde(default)]
-    pub mtime: i64,
-    /// Its inode: another file under the same name has another.
-    #[serde(default)]
-    pub inode: u64,
-    /// The SHA-256 of what was written, for `create` and `copy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-}
 
 /// What must be known to take it back.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -116,63 +40,6 @@ pub struct Intent {
     /// For `copy`: the SHA-256 of what is copied, so that a copy whose making was cut short is known for ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
-}
-
-/// What a step is to do.
-pub(crate) enum Action<'a> {
-    Stat(&'a str),
-    Create(&'a str),
-    Copy(&'a str, &'a str),
-    Remove(&'a str),
-    Directory(&'a str),
-}
-
-impl Params {
-    fn action(&self) -> Result<Action<'_>, StepError> {
-        let action = match (&self.stat, &self.create, &self.copy, &self.remove, &self.directory) {
-            (Some(path), ..) => Action::Stat(path),
-            (_, Some(path), ..) => Action::Create(path),
-            (_, _, Some(from), ..) => Action::Copy(from, self.to.as_deref().unwrap_or_default()),
-            (_, _, _, Some(path), _) => Action::Remove(path),
-            (_, _, _, _, Some(path)) => Action::Directory(path),
-            _ => return Err(StepError::new(ErrorClass::Invalid, "`file` has nothing to do")),
-        };
-        let path = action.target();
-        if path.is_empty() || path.contains('\0') {
-            return Err(StepError::new(
-                ErrorClass::Invalid,
-                format!("`{}` is no path", path.replace('\0', "\\0")),
-            ));
-        }
-        if path.ends_with('/') && !matches!(action, Action::Stat(_) | Action::Directory(_)) {
-            return Err(StepError::new(
-                ErrorClass::Invalid,
-                format!("`{path}` names a folder, expected a file"),
-            ));
-        }
-        Ok(action)
-    }
-
-    fn mode(&self) -> Result<Option<u32>, StepError> {
-        let Some(text) = &self.mode else { return Ok(None) };
-        match u32::from_str_radix(text.trim_start_matches("0o"), 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
-            _ => Err(StepError::new(
-                ErrorClass::Invalid,
-                format!("`mode`: expected octal digits such as \"0640\", found `{text}`"),
-            )),
-        }
-    }
-}
-
-impl Action<'_> {
-    /// The path that is looked at or changed.
-    pub(crate) fn target(&self) -> &str {
-        match self {
-            Self::Stat(path) | Self::Create(path) | Self::Remove(path) | Self::Directory(path) => path,
-            Self::Copy(_, to) => to,
-        }
-    }
 }
 
 impl Step for File {
@@ -189,12 +56,15 @@ impl Step for File {
                       or not at all.\n\nUndo removes a file only if it still is the one that was made, by inode and \
                       content; a changed one is left and named. A folder is removed if it is empty; with `owned: true` \
                       all that anybody put into it is part of the run and goes with it. A file that `remove` took away \
-                      comes back, except in `cleanup`, where it is gone.",
+                      comes back as it was, with mode, owner, times and all, except in `cleanup`, where it is gone.\n\n`sparse: \
+                      true` makes a file of any size that takes no space and reads as zero bytes; it has no `sha256`, \
+                      and its undo does not read its holes.",
             example: "media:\n  file: { create: /data/media/test.bin, size: 10MB, content: random }\n",
             errors: &[
                 ("exists", "something is at the path already; choose another name or remove it"),
                 ("not-found", "the folder, or the file to copy, does not exist"),
                 ("denied", "this user may not write there; `namei -l PATH` shows why"),
+                ("denied", "only root gives files to another `owner`"),
                 ("no-space", "the disk is full; what was written is removed again"),
             ],
             on_host: true,
@@ -233,30 +103,7 @@ impl Step for File {
     }
 
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
-        let mut wrong = view.exactly_one(&["stat", "create", "copy", "remove", "directory"]);
-        let belongs: [(&str, &[&str]); 7] = [
-            ("to", &["copy"]),
-            ("size", &["create"]),
-            ("content", &["create"]),
-            ("text", &["create"]),
-            ("mode", &["create", "copy", "directory"]),
-            ("owned", &["directory"]),
-            ("must_exist", &["remove"]),
-        ];
-        for (key, actions) in belongs {
-            if view.has(key) && view.present(actions).is_empty() {
-                wrong.push((key.into(), format!("`{key}` goes with `{}`", actions.join("` or `"))));
-            }
-        }
-        if view.has("copy") && !view.has("to") {
-            wrong.push(("copy".into(), "`copy` needs `to`".into()));
-        }
-        if view.has("text") {
-            for key in view.present(&["size", "content"]) {
-                wrong.push((key.into(), format!("`{key}` cannot go with `text`")));
-            }
-        }
-        wrong
+        params::check(view)
     }
 
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
@@ -278,6 +125,9 @@ impl Step for File {
             return Ok(Intent::default());
         }
         params.mode()?;
+        if cx.host.is_local() {
+            owner::Owner::of(params)?;
+        }
         let target = action.target();
         let now = self.look(cx, target).await?;
         let unique = content::unique(cx);
@@ -343,8 +193,10 @@ impl Step for File {
                 true
             }
             Action::Create(path) | Action::Copy(_, path) if now.kind == "file" => {
-                now.sha256 = Some(self.hash(cx, path).await?);
-                now.sha256 == content::wanted(params, &action, intent).await?
+                if !params.sparse {
+                    now.sha256 = Some(self.hash(cx, path).await?);
+                }
+                self.is_ours(cx, params, &action, intent).await?
             }
             Action::Directory(_) | Action::Create(_) | Action::Copy(..) => false,
         };
@@ -414,6 +266,19 @@ impl File {
         match cx.host.is_local() {
             true => local::hash(path).await,
             false => remote::hash(cx, path).await,
+        }
+    }
+
+    async fn is_ours(
+        &self,
+        cx: &Context,
+        params: &Params,
+        action: &Action<'_>,
+        intent: &Intent,
+    ) -> Result<bool, StepError> {
+        match cx.host.is_local() {
+            true => local::is_ours(params, action, intent, None).await,
+            false => remote::is_ours(cx, params, action, intent, None).await,
         }
     }
 

@@ -15,18 +15,32 @@ use engine::{
 /// The most that is made for a host in memory; larger files are copied from a file.
 const IN_MEMORY: u64 = 64 << 20;
 
-/// Prints kind, size, mode, time, inode; nothing if there is nothing. GNU and busybox `stat` agree on these.
+/// Prints kind, size, mode, time, inode, owner and group; nothing if there is nothing. GNU and busybox `stat` agree on these.
 const STAT: &str = r#"[ -e "$1" ] || [ -L "$1" ] || exit 0
-stat -c '%F|%s|%a|%Y|%i' -- "$1""#;
+stat -c '%F|%s|%a|%Y|%i|%u|%g|%U|%G' -- "$1""#;
 
-/// Reads stdin into `$2` beside the place and names it `$1`, only if that is still free and all `$4` bytes have come. `$3`
-/// is the mode.
+/// Makes `$2` beside the place and names it `$1`, only if that is still free. `$3` is the mode, `$4` the owner, `$5` how many
+/// bytes it has and `$6` where they come from: from stdin, from the file `$7`, or from nowhere.
 const WRITE: &str = r#"set -C
 trap 'rm -f -- "$2"' EXIT
-cat >"$2" || exit 50
-[ "$(($(wc -c <"$2")))" -eq "$4" ] || { echo 'not all bytes have come' >&2; exit 50; }
+case $6 in
+stdin) cat >"$2" ;;
+copy) cat -- "$7" >"$2" ;;
+zero) head -c "$5" /dev/zero >"$2" ;;
+sparse) : >"$2" && { [ "$5" -eq 0 ] || dd if=/dev/null of="$2" bs=1 seek="$5" count=0 2>/dev/null; } ;;
+esac || exit 50
+[ "$6" = copy ] || [ "$(stat -c %s -- "$2")" = "$5" ] || { echo 'not all bytes have come' >&2; exit 50; }
+[ -z "$4" ] || chown -- "$4" "$2" || exit 50
 [ -z "$3" ] || chmod "$3" -- "$2" || exit 50
 ln -- "$2" "$1" 2>/dev/null || { { [ -e "$1" ] || [ -L "$1" ]; } && exit 51; mv -- "$2" "$1"; }"#;
+
+/// Makes the folder `$1` with the mode `$2` and the owner `$3`, or leaves nothing.
+const FOLDER: &str = r#"mkdir -- "$1" || exit 50
+{ [ -z "$3" ] || chown -- "$3" "$1"; } && { [ -z "$2" ] || chmod "$2" -- "$1"; } || { rmdir -- "$1"; exit 50; }"#;
+
+/// Whether `$1` has `$2` bytes that are all zero. One of which no block is taken is not read.
+const UNTOUCHED: &str = r#"[ "$(stat -c %s -- "$1")" = "$2" ] || exit 1
+[ "$(stat -c %b -- "$1")" = 0 ] || head -c "$2" /dev/zero | cmp -s - "$1""#;
 
 async fn script(
     cx: &Context,
@@ -42,7 +56,15 @@ async fn script(
 fn failed(cx: &Context, what: &str, done: &engine::host::Output) -> StepError {
     let said = done.stderr_text();
     let class = match said.to_lowercase() {
-        text if text.contains("permission denied") || text.contains("read-only") => ErrorClass::Denied,
+        text if ["permission denied", "not permitted", "read-only"].iter().any(|it| text.contains(it)) => {
+            ErrorClass::Denied
+        }
+        text if ["invalid user", "invalid group", "unknown user", "unknown group"]
+            .iter()
+            .any(|it| text.contains(it)) =>
+        {
+            ErrorClass::NotFound
+        }
         text if text.contains("no space") || text.contains("quota") => ErrorClass::NoSpace,
         text if text.contains("no such file") => ErrorClass::NotFound,
         _ => ErrorClass::Exit,
@@ -62,7 +84,7 @@ pub(super) async fn stat(cx: &Context, path: &str) -> Result<Output, StepError> 
         return Ok(none);
     }
     let fields: Vec<&str> = text.trim().split('|').collect();
-    let [kind, size, mode, mtime, inode] = fields.as_slice() else {
+    let [kind, size, mode, mtime, inode, uid, gid, owner, group] = fields.as_slice() else {
         return Err(StepError::internal(format!("unexpected answer of stat: `{}`", text.trim())));
     };
     let kind = match *kind {
@@ -78,6 +100,11 @@ pub(super) async fn stat(cx: &Context, path: &str) -> Result<Output, StepError> 
         mode: format!("{:0>4}", mode),
         mtime: mtime.parse().unwrap_or(0),
         inode: inode.parse().unwrap_or(0),
+        uid: uid.parse().unwrap_or(0),
+        gid: gid.parse().unwrap_or(0),
+        // What has no name is its number, as here.
+        owner: if *owner == "UNKNOWN" { uid } else { owner }.to_string(),
+        group: if *group == "UNKNOWN" { gid } else { group }.to_string(),
         ..none
     })
 }
@@ -113,8 +140,7 @@ pub(super) async fn run(
     match *action {
         Action::Stat(_) => {}
         Action::Directory(_) => {
-            let make = r#"mkdir -- "$1" && { [ -z "$2" ] || chmod "$2" -- "$1"; }"#;
-            let done = script(cx, make, &[path, &mode], Stdin::Null).await?;
+            let done = script(cx, FOLDER, &[path, &mode, &owner(params)], Stdin::Null).await?;
             if !done.success() {
                 return Err(failed(cx, &format!("make the folder `{path}`"), &done));
             }
@@ -133,33 +159,40 @@ pub(super) async fn run(
         }
         Action::Create(_) => {
             let mut source = Source::of(params, intent);
-            if source.total() > IN_MEMORY {
-                let message = format!("`{path}`: at most 64 MiB can be created on a host");
+            let zero = matches!(source, Source::Zero { .. });
+            if source.total() > IN_MEMORY && !zero {
+                let message =
+                    format!("`{path}`: at most 64 MiB can be created on a host, except of zero bytes");
                 return Err(StepError::new(ErrorClass::Invalid, message)
                     .hint("create it here and use `ssh` with `upload`"));
             }
-            let mut bytes = Vec::new();
-            loop {
-                match source.next() {
-                    piece if piece.is_empty() => break,
-                    piece => bytes.extend(piece),
+            let total = source.total();
+            let (from, stdin) = match (params.sparse, zero) {
+                (true, _) => ("sparse", Stdin::Null),
+                (false, true) => ("zero", Stdin::Null),
+                (false, false) => {
+                    let mut bytes = Vec::new();
+                    loop {
+                        match source.next() {
+                            piece if piece.is_empty() => break,
+                            piece => bytes.extend(piece),
+                        }
+                    }
+                    ("stdin", Stdin::Bytes(bytes))
                 }
-            }
-            write(cx, path, &intent.beside, &mode, bytes).await?;
+            };
+            let args = [path, &intent.beside, &mode, &owner(params), &total.to_string(), from];
+            made(cx, path, &script(cx, WRITE, &args, stdin).await?, "create")?;
             let mut made = stat(cx, path).await?;
-            made.sha256 = Some(Source::of(params, intent).sha256());
+            if !params.sparse {
+                let source = Source::of(params, intent);
+                made.sha256 = Some(super::local::blocking(move || Ok(source.sha256())).await?);
+            }
             return Ok(made);
         }
         Action::Copy(from, _) => {
-            let copy = r#"set -C
-trap 'rm -f -- "$3"' EXIT
-cat -- "$1" >"$3" || exit 50
-[ -z "$4" ] || chmod "$4" -- "$3" || exit 50
-ln -- "$3" "$2""#;
-            let done = script(cx, copy, &[from, path, &intent.beside, &mode], Stdin::Null).await?;
-            if !done.success() {
-                return Err(failed(cx, &format!("copy `{from}` to `{path}`"), &done));
-            }
+            let args = [path, &intent.beside, &mode, &owner(params), "", "copy", from];
+            made(cx, path, &script(cx, WRITE, &args, Stdin::Null).await?, "make a copy at")?;
             let mut made = stat(cx, path).await?;
             made.sha256 = hash(cx, path).await.ok();
             return Ok(made);
@@ -168,14 +201,44 @@ ln -- "$3" "$2""#;
     stat(cx, path).await
 }
 
-async fn write(cx: &Context, path: &str, beside: &str, mode: &str, bytes: Vec<u8>) -> Result<(), StepError> {
-    let length = bytes.len().to_string();
-    let done = script(cx, WRITE, &[path, beside, mode, &length], Stdin::Bytes(bytes)).await?;
+/// `USER:GROUP` as `chown` takes it; empty if neither is given.
+fn owner(params: &Params) -> String {
+    let word = |word: &Option<crate::word::Word>| word.as_ref().map_or(String::new(), |word| word.0.clone());
+    match (word(&params.owner), word(&params.group)) {
+        (user, group) if group.is_empty() => user,
+        (user, group) => format!("{user}:{group}"),
+    }
+}
+
+/// What came of [`WRITE`].
+fn made(cx: &Context, path: &str, done: &engine::host::Output, what: &str) -> Result<(), StepError> {
     match done.code {
         Some(0) => Ok(()),
         Some(51) => Err(exists(path)),
-        _ => Err(failed(cx, &format!("create `{path}`"), &done)),
+        _ => Err(failed(cx, &format!("{what} `{path}`"), done)),
     }
+}
+
+/// As [`super::local::is_ours`].
+pub(super) async fn is_ours(
+    cx: &Context,
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+    output: Option<&Output>,
+) -> Result<bool, StepError> {
+    let target = action.target();
+    if params.sparse {
+        let size = params.size.unwrap_or_default().0.to_string();
+        let done = script(cx, UNTOUCHED, &[target, &size], Stdin::Null).await?;
+        return Ok(done.success());
+    }
+    let wanted = match output.and_then(|made| made.sha256.clone()) {
+        Some(sha256) => Some(sha256),
+        None => wanted(params, action, intent).await?,
+    };
+    let found = hash(cx, target).await.ok();
+    Ok(wanted.is_some() && wanted == found)
 }
 
 pub(super) async fn undo(
@@ -230,19 +293,16 @@ pub(super) async fn undo(
             if !now.exists {
                 return Ok(Undone::NothingToDo);
             }
-            let wanted = match output.and_then(|made| made.sha256.clone()) {
-                Some(sha256) => Some(sha256),
-                None => wanted(params, action, intent).await?,
-            };
             let same_inode = output.is_none_or(|made| made.inode == now.inode);
-            let found = if now.kind == "file" && same_inode { hash(cx, target).await.ok() } else { None };
-            match (wanted, found) {
-                (Some(wanted), Some(found)) if wanted == found => {
+            let ours =
+                now.kind == "file" && same_inode && is_ours(cx, params, action, intent, output).await?;
+            match ours {
+                true => {
                     require(r#"rm -f -- "$1""#, &[target], format!("remove `{target}`")).await?;
                     Ok(Undone::Removed)
                 }
-                _ if output.is_none() => Ok(Undone::NothingToDo),
-                _ => Ok(Undone::Left(leftover(&now, "it was changed since it was made"))),
+                false if output.is_none() => Ok(Undone::NothingToDo),
+                false => Ok(Undone::Left(leftover(&now, "it was changed since it was made"))),
             }
         }
     }

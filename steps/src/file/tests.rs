@@ -1,11 +1,18 @@
-use crate::testing::Bench;
+use crate::{
+    ssh_host::{SshConnector, sshd::Sshd},
+    testing::{Bench, check},
+};
 use engine::{
     error::ErrorClass,
     event::Phase,
     step::{Presence, Undone},
 };
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    process::Command,
+    sync::Arc,
+};
 
 /// What is in the bench's folder, apart from its own.
 fn listing(bench: &Bench) -> Vec<String> {
@@ -122,4 +129,152 @@ async fn a_cancelled_write_leaves_nothing() {
     let error = bench.run("file", json!({ "create": bench.at("a"), "size": "1MiB" })).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Cancelled);
     assert_eq!(listing(&bench), Vec::<String>::new());
+}
+
+/// A bench on this machine, and one whose steps act on it through sshd.
+async fn here_and_there() -> [(Bench, Option<Sshd>); 2] {
+    let sshd = Sshd::start();
+    let mut there = Bench::with_hosts(|dir| Arc::new(SshConnector::new(dir.join("ssh"))), [sshd.spec("nas")]);
+    there.cx.host = there.cx.services.host(Some("nas")).await.expect("connected");
+    [(Bench::new(), None), (there, Some(sshd))]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sparse_file_takes_no_space_and_is_known_by_its_holes() {
+    for (bench, sshd) in here_and_there().await {
+        let path = bench.at("大 sparse");
+        let params = json!({ "create": path, "size": "4TiB", "sparse": true, "mode": "0600" });
+        let started = bench.start("file", params.clone()).await;
+        let out = started.result.clone().unwrap();
+        assert_eq!(
+            (&out["size"], &out["mode"], &out["sha256"]),
+            (&json!(4u64 << 40), &json!("0600"), &json!(null))
+        );
+        assert_eq!(std::fs::metadata(&path).unwrap().blocks(), 0);
+        assert!(matches!(bench.presence(&started).await.unwrap(), Presence::Present(_)));
+        assert!(matches!(bench.settle(&started).await.unwrap(), engine::step::Settled::Happened(_)));
+        assert_eq!(bench.undo(&started).await.unwrap(), Undone::Removed);
+        assert_eq!(bench.undo(&started).await.unwrap(), Undone::NothingToDo);
+
+        // Data that are zero change nothing; another byte does.
+        let small = bench.at("small");
+        let params = json!({ "create": small, "size": "3MiB", "sparse": true });
+        let started = bench.start("file", params).await;
+        let file = std::fs::OpenOptions::new().write(true).open(&small).unwrap();
+        file.write_all_at(&[0; 4096], 1 << 20).unwrap();
+        assert!(matches!(bench.settle(&started).await.unwrap(), engine::step::Settled::Happened(_)));
+        file.write_all_at(b"x", 2 << 20).unwrap();
+        assert!(matches!(bench.undo(&started).await.unwrap(), Undone::Left(_)));
+        assert_eq!(bench.undo_blindly(&started).await.unwrap(), Undone::NothingToDo);
+        assert_eq!(listing(&bench), ["small"]);
+        bench.cx.services.close().await;
+        drop(sshd);
+    }
+    let wrong = json!({ "create": "a", "sparse": true, "content": "random" });
+    assert_eq!(check("file", &wrong).len(), 2, "{:?}", check("file", &wrong));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_belongs_to_whom_it_should() {
+    if !nix::unistd::Uid::effective().is_root() {
+        let bench = Bench::new();
+        let given = json!({ "create": bench.at("a"), "text": "x", "owner": "root" });
+        assert_eq!(bench.run("file", given).await.unwrap_err().class, ErrorClass::Denied);
+        assert_eq!(listing(&bench), Vec::<String>::new());
+        return;
+    }
+    for (bench, sshd) in here_and_there().await {
+        std::fs::write(bench.path("from"), "content").unwrap();
+        let (a, b, c) = (bench.at("a"), bench.at("b 副本"), bench.at("c"));
+        for (params, wanted) in [
+            (
+                json!({ "create": a, "text": "x", "owner": "daemon", "group": 12345, "mode": "4750" }),
+                ("daemon", "12345", "4750"),
+            ),
+            (
+                json!({ "copy": bench.at("from"), "to": b, "owner": 54321, "group": "daemon" }),
+                ("54321", "daemon", "0644"),
+            ),
+            (json!({ "directory": c, "owner": "daemon", "mode": "2770" }), ("daemon", "root", "2770")),
+        ] {
+            let started = bench.start("file", params).await;
+            let out = started.result.clone().unwrap();
+            let found = (&out["owner"], &out["group"], &out["mode"]);
+            assert_eq!(found, (&json!(wanted.0), &json!(wanted.1), &json!(wanted.2)), "{out}");
+            let metadata = std::fs::metadata(out["path"].as_str().unwrap()).unwrap();
+            assert_eq!(
+                (json!(metadata.uid()), json!(metadata.gid())),
+                (out["uid"].clone(), out["gid"].clone())
+            );
+            assert_eq!(bench.undo(&started).await.unwrap(), Undone::Removed);
+        }
+        let unknown = json!({ "create": a, "text": "x", "owner": "no-such-user" });
+        let error = bench.run("file", unknown).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::NotFound, "{error}");
+        let unknown = json!({ "directory": c, "group": "no-such-group" });
+        let error = bench.run("file", unknown).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::NotFound, "{error}");
+        assert_eq!(listing(&bench), ["from"]);
+        bench.cx.services.close().await;
+        drop(sshd);
+    }
+}
+
+/// What a line of Python says of a file: there is no program for extended attributes on every machine.
+fn python(line: &str, path: &std::path::Path) -> String {
+    let output =
+        Command::new("python3").args(["-c", &format!("import os, sys; {line}")]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_file_comes_back_with_mode_owner_times_attributes_and_links() {
+    for (bench, sshd) in here_and_there().await {
+        let path = bench.path("它");
+        std::fs::write(&path, "theirs").unwrap();
+        std::fs::hard_link(&path, bench.path("other name")).unwrap();
+        let typed = Command::new("sh")
+            .args(["-c", "[ $(id -u) != 0 ] || chown daemon:12345 \"$1\"; chmod 4751 \"$1\" && touch -d '2001-02-03 04:05:06.123456789' \"$1\"", "sh"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(typed.success());
+        python("os.setxattr(sys.argv[1], 'user.shakedown', b'value')", &path);
+        let look = || {
+            let metadata = std::fs::metadata(&path).unwrap();
+            let all =
+                (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime(), metadata.mtime_nsec());
+            (
+                all,
+                metadata.ino(),
+                metadata.nlink(),
+                python("print(os.listxattr(sys.argv[1]), os.getxattr(sys.argv[1], 'user.shakedown'))", &path),
+                std::fs::read(&path).unwrap(),
+            )
+        };
+        let before = look();
+        let started = bench.start("file", json!({ "remove": path.display().to_string() })).await;
+        assert_eq!(started.result.clone().unwrap()["exists"], false);
+        assert!(!path.exists());
+        assert_eq!(bench.undo(&started).await.unwrap(), Undone::Removed);
+        assert_eq!(look(), before);
+        assert_eq!(listing(&bench), ["other name", "它"]);
+        bench.cx.services.close().await;
+        drop(sshd);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zero_bytes_of_any_size_are_made_on_the_host_itself() {
+    let [_, (bench, _sshd)] = here_and_there().await;
+    let params = json!({ "create": bench.at("zeros"), "size": "70MiB", "content": "zero" });
+    let started = bench.start("file", params).await;
+    let out = started.result.clone().unwrap();
+    let sum = Command::new("sha256sum").arg(bench.path("zeros")).output().unwrap();
+    assert_eq!(out["sha256"].as_str().unwrap(), &String::from_utf8(sum.stdout).unwrap()[..64]);
+    assert_eq!(bench.undo(&started).await.unwrap(), Undone::Removed);
+    let random = json!({ "create": bench.at("random"), "size": "65MiB" });
+    assert_eq!(bench.run("file", random).await.unwrap_err().class, ErrorClass::Invalid);
+    bench.cx.services.close().await;
 }

@@ -1,0 +1,50 @@
+//! Files that take no space: all holes.
+
+use engine::StepError;
+use nix::{
+    errno::Errno,
+    unistd::{Whence, lseek},
+};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
+
+/// Whether a file is as long as this and nothing but zero bytes. Holes are not read.
+pub(super) fn is_untouched(path: &str, size: u64) -> Result<bool, StepError> {
+    let cannot = |error: io::Error| StepError::io(format!("read `{path}`"), &error);
+    let mut file = super::local::open_itself(path)?;
+    if file.metadata().map_err(cannot)?.len() != size {
+        return Ok(false);
+    }
+    let mut at = 0i64;
+    while let Some(data) = seek(&file, at, Whence::SeekData).map_err(cannot)? {
+        let end = seek(&file, data, Whence::SeekHole).map_err(cannot)?.unwrap_or(data);
+        file.seek(SeekFrom::Start(data.unsigned_abs())).map_err(cannot)?;
+        if !is_zero((&mut file).take((end - data).unsigned_abs())).map_err(cannot)? {
+            return Ok(false);
+        }
+        at = end;
+    }
+    Ok(true)
+}
+
+/// The next data or the next hole; none behind the last.
+fn seek(file: &File, from: i64, whence: Whence) -> io::Result<Option<i64>> {
+    match lseek(file, from, whence) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn is_zero(mut bytes: impl Read) -> io::Result<bool> {
+    let mut buffer = vec![0; super::content::CHUNK];
+    loop {
+        match bytes.read(&mut buffer)? {
+            0 => return Ok(true),
+            count if buffer[..count].iter().any(|byte| *byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
+}
