@@ -217,7 +217,12 @@ pub(super) fn floor(text: &str, byte: usize) -> usize {
 /// The text with what could deceive a reader or a terminal made harmless, byte for byte as long as before.
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
+    for (at, c) in text.char_indices() {
+        // The end of a line as Windows writes it.
+        if c == '\r' && text[at + 1..].starts_with('\n') {
+            shown.push(' ');
+            continue;
+        }
         let hidden = (c.is_control() && !matches!(c, '\n' | '\t')) || super::deceives(c);
         match (hidden, c.len_utf8()) {
             (false, _) => shown.push(c),

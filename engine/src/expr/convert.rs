@@ -56,7 +56,7 @@ pub(super) fn to_json(value: &CelValue) -> Result<Value, String> {
     })
 }
 
-fn key_text(key: &Key) -> String {
+pub(super) fn key_text(key: &Key) -> String {
     match key {
         Key::Int(int) => int.to_string(),
         Key::Uint(uint) => uint.to_string(),

@@ -1,5 +1,6 @@
 //! Expressions: CEL, compiled once, with references found statically and false ones explained.
 
+mod bounds;
 mod convert;
 mod explain;
 mod refs;
@@ -49,6 +50,8 @@ pub struct Expr(Arc<Compiled>);
 struct Compiled {
     text: String,
     ast: IdedExpr,
+    /// The same within bounds: what is evaluated.
+    bounded: IdedExpr,
     info: SourceInfo,
     found: refs::Found,
 }
@@ -99,7 +102,13 @@ impl Expr {
                 ExprError { hint: syntax::hint(text, range.start), ..ExprError::new(message, range) }
             })?;
         let found = refs::find(&ast, &info, text);
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), ast, info, found })))
+        Ok(Self(Arc::new(Compiled {
+            bounded: bounds::bounded(&ast),
+            text: text.to_owned(),
+            ast,
+            info,
+            found,
+        })))
     }
 
     /// The text it was compiled from.
@@ -160,7 +169,7 @@ impl Expr {
         let whole = || 0..self.0.text.len();
         stacker::grow(STACK, || {
             let context = self.context(scope);
-            let value = context.resolve(&self.0.ast).map_err(|error| self.describe(&error))?;
+            let value = context.resolve(&self.0.bounded).map_err(|error| self.describe(&error))?;
             convert::to_json(&value).map_err(|message| ExprError::new(message, whole()))
         })
     }
@@ -182,7 +191,7 @@ impl Expr {
     /// The values behind it, a line each: ``out.status is "failed"``. Of `a && b` only what made it false.
     #[must_use]
     pub fn explain(&self, scope: &Scope) -> Vec<String> {
-        stacker::grow(STACK, || explain::operands(&self.0.ast, &self.context(scope)))
+        stacker::grow(STACK, || explain::operands(&self.0.bounded, &self.context(scope)))
     }
 
     fn context(&self, scope: &Scope) -> CelContext<'static, 'static> {
@@ -191,6 +200,7 @@ impl Expr {
             context.add_variable_from_value(name, convert::to_cel(&value));
         }
         add_functions(&mut context, scope);
+        bounds::add_functions(&mut context);
         context
     }
 
@@ -202,7 +212,12 @@ impl Expr {
             cel::ExecutionError::DivisionByZero(_) | cel::ExecutionError::RemainderByZero(_) => {
                 "division by zero".to_owned()
             }
-            cel::ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
+            cel::ExecutionError::FunctionError { function, message } => {
+                match bounds::written_name(function) {
+                    "loop" | "made" => message.clone(),
+                    name => format!("`{name}`: {message}"),
+                }
+            }
             cel::ExecutionError::IndexOutOfBounds(index) => {
                 format!("index {} is out of bounds", explain::show(index))
             }

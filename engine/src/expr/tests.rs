@@ -76,3 +76,46 @@ fn long_and_deep_expressions_are_refused_before_they_are_parsed() {
     assert!(Expr::compile(&"(".repeat(1000)).unwrap_err().message.contains("operators"));
     assert!(Expr::compile(&"x".repeat(1025)).unwrap_err().message.contains("1025 bytes"));
 }
+
+#[test]
+fn what_would_take_years_or_all_memory_is_refused() {
+    for text in [
+        "range(10000).map(a, range(10000).map(b, b))",
+        "range(10000).all(a, range(10000).all(b, range(10000).exists(c, c == -1)))",
+        "range(10).map(a, range(10).map(b, range(10).map(c, range(10).map(d, range(10).map(e, range(10))))))",
+        "['x'.format([])].map(a, [a+a+a+a+a+a+a+a].map(b, [b+b+b+b+b+b+b+b].map(c, [c+c+c+c+c+c+c+c].map(d, [d+d+d+d+d+d+d+d].map(e, [e+e+e+e+e+e+e+e].map(f, [f+f+f+f+f+f+f+f].map(g, [g+g+g+g+g+g+g+g].map(h, [h+h+h+h+h+h+h+h].map(i, i+i+i+i+i+i+i+i))))))))))",
+        "range(9999).map(a, 'xxxxxxxxxxxxxxxx').join('').replace('x', range(9999).map(a, 'y').join('')).replace('y', range(9999).map(a, 'z').join(''))",
+        "range(9999).map(a, 'x').join('').replace('', range(9999).map(a, 'y').join(''))",
+        "'%s%s%s%s%s%s%s%s'.format([range(9999), range(9999), range(9999), range(9999)])",
+    ] {
+        let error = Expr::compile(text).and_then(|expr| expr.eval(&Scope::default())).expect_err(text);
+        assert!(
+            error.message.contains("more than") || error.message.contains("at most"),
+            "{text}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_person_writes_is_within_the_bounds() {
+    for (text, value) in [
+        ("range(300).map(a, range(300).filter(b, b == a)).size()", json!(300)),
+        ("range(10000).map(a, string(a)).size()", json!(10000)),
+        (
+            "'a-b-c'.replace('-', '+') + 'a-b'.replace('-', '', 1) + 'aaa'.replace('a', 'b', 2)",
+            json!("a+b+cabbba"),
+        ),
+        ("['a', 'b'].join(', ') + '%s %d'.format(['x', 1])", json!("a, bx 1")),
+    ] {
+        assert_eq!(Expr::compile(text).unwrap().eval(&Scope::default()).unwrap(), value, "{text}");
+    }
+}
+
+#[test]
+fn bounds_do_not_show_in_what_is_explained() {
+    let explain = |text: &str| Expr::compile(text).unwrap().explain(&scope());
+    assert_eq!(
+        explain("out.entries.map(x, x).size() + out.n == 7 || 'a'.replace('a', 'b') == 'c'"),
+        ["out.entries.(…).size() is 0", "out.n is 3", r#""a".replace("a", "b") is "b""#]
+    );
+}

@@ -7,6 +7,15 @@ use super::{
 use crate::diagnostic::{Code, Diagnostic, Span};
 use serde_saphyr::{Error, Location, budget::BudgetBreach};
 
+/// The longest key, in characters: YAML's own bound.
+const MAX_KEY: usize = 1024;
+
+/// What stands in the same line before a place.
+fn key_of(text: &str, at: usize) -> &str {
+    let before = text.get(..at).unwrap_or_default();
+    before[before.rfind('\n').map_or(0, |newline| newline + 1)..].trim_start()
+}
+
 /// What is wrong, and what to do.
 type Said = (Code, String, Option<&'static str>);
 
@@ -16,7 +25,13 @@ pub(super) fn diagnose(text: &str, error: &Error) -> Diagnostic {
     let span = error.location().and_then(place).or_else(|| span_in_words(text, &error.to_string()));
     let span = span.unwrap_or(Span::new(0, 0));
     let at = text.get(span.start..).unwrap_or_default();
-    let (code, message, hint) = said(error, at);
+    let (code, message, hint) = match key_of(text, span.start) {
+        key if at.starts_with(':') && key.chars().count() > MAX_KEY => {
+            let message = format!("a key has at most {MAX_KEY} characters, and this one has more");
+            (Code::TooLarge, message, None)
+        }
+        _ => said(error, at),
+    };
     let mut diagnostic = Diagnostic::error(code, message, span);
     if let Error::AliasError { locations, .. } = error
         && let Some(defined) = place(locations.defined_location).filter(|defined| *defined != span)
@@ -210,6 +225,7 @@ fn syntax(full: &str, at: &str) -> Said {
     let words = full.split(" at line ").next().unwrap_or(full);
     let known = WORDS.iter().find(|(theirs, ..)| words.contains(theirs));
     match known {
+        Some(("recursion limit", ours, hint)) => (Code::TooLarge, (*ours).to_owned(), *hint),
         Some((_, ours, hint)) => (Code::Yaml, (*ours).to_owned(), *hint),
         None => (Code::Yaml, words.to_owned(), None),
     }
