@@ -88,7 +88,9 @@ fn null_lists_and_maps_cannot_stand_inside_text_and_keep_their_type_as_a_whole()
     let output = shakedown(dir.path(), &["run", "test.yaml"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(
-        said(&output).contains("`vars.list` is a list and cannot stand inside text"),
+        said(&output).contains(
+            "inside of text: expected text, a number or a truth value, and this expression is a list"
+        ),
         "{}",
         said(&output)
     );

@@ -44,7 +44,8 @@ impl Source {
             return Self::Text(text.clone().into_bytes());
         }
         let left = params.size.unwrap_or_default().0;
-        match params.content.unwrap_or_default() {
+        let content = if params.sparse { Content::Zero } else { params.content.unwrap_or_default() };
+        match content {
             Content::Zero => Self::Zero { left },
             Content::Random => {
                 let mut hasher = blake3::Hasher::new_derive_key("shakedown file content 1");

@@ -19,6 +19,8 @@ use std::{
     io::{ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
+    sync::mpsc,
+    thread::{self, JoinHandle},
 };
 
 /// How often progress is told, in bytes.
@@ -164,7 +166,7 @@ fn write(
                     _ => made,
                 }
             })?;
-        let mut hasher = Sha256::new();
+        let mut hasher = Aside::new();
         let (mut done, mut told) = (0u64, 0u64);
         loop {
             if cx.cancel.is_cancelled() {
@@ -175,8 +177,8 @@ fn write(
                 break;
             }
             file.write_all(&piece).map_err(|error| cannot(&error))?;
-            hasher.update(&piece);
             done += piece.len() as u64;
+            hasher.update(piece);
             if done - told >= TELL {
                 told = done;
                 cx.bytes(done, total);
@@ -195,7 +197,7 @@ fn write(
         })?;
         sync_folder(path);
         let mut made = stat(path)?;
-        made.sha256 = finish.length.is_none().then(|| hex(&hasher.finalize()));
+        made.sha256 = if finish.length.is_none() { Some(hasher.finish()?) } else { None };
         Ok(made)
     })();
     if written.is_err() {
@@ -203,6 +205,37 @@ fn write(
         let _gone = fs::remove_file(beside);
     }
     written
+}
+
+/// A SHA-256 made on a thread of its own, beside the writing: each of both takes about as long as the other.
+struct Aside {
+    pieces: Option<mpsc::SyncSender<Vec<u8>>>,
+    thread: JoinHandle<String>,
+}
+
+impl Aside {
+    fn new() -> Self {
+        // A few pieces are enough to keep both busy, and bound the memory.
+        let (pieces, taken) = mpsc::sync_channel::<Vec<u8>>(4);
+        let thread = thread::spawn(move || {
+            let mut hasher = Sha256::new();
+            taken.into_iter().for_each(|piece| hasher.update(&piece));
+            hex(&hasher.finalize())
+        });
+        Self { pieces: Some(pieces), thread }
+    }
+
+    fn update(&mut self, piece: Vec<u8>) {
+        if let Some(pieces) = &self.pieces {
+            // It takes all that comes; if it ended early, `finish` says so.
+            let _ended = pieces.send(piece);
+        }
+    }
+
+    fn finish(mut self) -> Result<String, StepError> {
+        self.pieces = None;
+        self.thread.join().map_err(|_| StepError::internal("the hashing thread ended early"))
+    }
 }
 
 /// Renames, but never over something.
