@@ -18,6 +18,13 @@ pub(crate) const ALL: &[Bundled] = &[
     },
 ];
 
+/// What playbooks include as `bundled:NAME`.
+pub(crate) const FRAGMENTS: &[Bundled] = &[
+    Bundled { name: "daemon", text: include_str!("../../playbooks/fragments/daemon.yaml") },
+    Bundled { name: "database", text: include_str!("../../playbooks/fragments/database.yaml") },
+    Bundled { name: "host", text: include_str!("../../playbooks/fragments/host.yaml") },
+];
+
 /// The one with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Bundled> {
     ALL.iter().find(|bundled| bundled.name == name)

@@ -1,6 +1,6 @@
 //! From what the user typed to a valid playbook, and on to a plan.
 
-use crate::{bundled, failure::Failure, out::Out};
+use crate::{bundled, failure::Failure, library::Files, out::Out};
 use clap::Args;
 use engine::{
     Registry, Source,
@@ -27,7 +27,7 @@ pub(crate) fn source(given: &str) -> Result<Arc<Source>, Failure> {
 }
 
 /// The text of a file.
-fn text_of(given: &str) -> Result<Arc<Source>, Failure> {
+pub(crate) fn text_of(given: &str) -> Result<Arc<Source>, Failure> {
     let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
     let mut bytes = Vec::new();
     File::open(given).map_err(cannot)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
@@ -56,7 +56,7 @@ pub(crate) fn read(
     inventory: &Inventory,
     out: &Out,
 ) -> Result<Playbook, Failure> {
-    match playbook::read(source(given)?, registry, inventory) {
+    match playbook::read(source(given)?, registry, inventory, &Files) {
         Ok((playbook, warnings)) => {
             if !warnings.is_empty() && !out.quiet {
                 tell(&warnings, out);

@@ -8,7 +8,7 @@ use engine::{
     local::LocalOutside,
     local::process::{LocalHost, end_steps},
     local::secrets,
-    plan::Plan,
+    plan::{Plan, probe_plan},
     report::escape,
     step::Services,
 };
@@ -48,7 +48,28 @@ pub(crate) fn cores() -> usize {
 
 /// The services of a plan's run, with `scratch` as its private folder, which is made.
 pub(crate) fn services(plan: &Plan, registry: &Registry, scratch: &Path) -> Result<Arc<Services>, Failure> {
-    with_connector(plan, registry, scratch, |connector| connector)
+    make(scratch)?;
+    Ok(Arc::new(with_connector(plan, registry, scratch, |connector| connector)))
+}
+
+/// Asks the system, read-only, what a plan foresees. Nothing is made or opened for writing, but for one thing: connections
+/// to hosts need a folder for their sockets. It is made with the first of them, and gone when this is over.
+pub(crate) fn look_ahead(plan: &mut Plan, registry: &Registry, dir: &Path) -> Result<(), Failure> {
+    // The id of a run is nothing that others could guess.
+    let scratch = std::env::temp_dir().join(format!("shakedown-plan-{}", plan.run.id));
+    let services = services_to_look(plan, registry, &scratch);
+    runtime()?.block_on(async {
+        probe_plan(plan, services.clone(), outside(dir)).await;
+        services.close().await;
+    });
+    let _never_made = std::fs::remove_dir_all(&scratch);
+    Ok(())
+}
+
+fn services_to_look(plan: &Plan, registry: &Registry, scratch: &Path) -> Arc<Services> {
+    let services = with_connector(plan, registry, scratch, |connector| connector);
+    let local = Arc::new(LocalHost::without_groups(&plan.run.id));
+    Arc::new(Services { local, looks_only: true, ..services })
 }
 
 /// The same for a run whose owner died.
@@ -57,7 +78,14 @@ pub(crate) fn services_after_a_death(
     registry: &Registry,
     scratch: &Path,
 ) -> Result<Arc<Services>, Failure> {
-    with_connector(plan, registry, scratch, SshConnector::after_a_death)
+    make(scratch)?;
+    Ok(Arc::new(with_connector(plan, registry, scratch, SshConnector::after_a_death)))
+}
+
+fn make(scratch: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(|error| {
+        Failure::environment(format!("cannot make the folder `{}`: {error}", scratch.display()))
+    })
 }
 
 fn with_connector(
@@ -65,13 +93,10 @@ fn with_connector(
     registry: &Registry,
     scratch: &Path,
     set: impl FnOnce(SshConnector) -> SshConnector,
-) -> Result<Arc<Services>, Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(|error| {
-        Failure::environment(format!("cannot make the folder `{}`: {error}", scratch.display()))
-    })?;
+) -> Services {
     let hosts: BTreeMap<String, HostSpec> =
         plan.hosts.iter().map(|host| (host.name.clone(), host.clone())).collect();
-    Ok(Arc::new(Services {
+    Services {
         registry: registry.clone(),
         local: Arc::new(LocalHost::of_run(&plan.run.id)),
         connector: Arc::new(set(SshConnector::new(scratch.join("ssh")).of_run(&plan.run.id))),
@@ -81,7 +106,8 @@ fn with_connector(
         scratch: scratch.to_owned(),
         resident: Mutex::default(),
         secrets: Arc::new(secrets::find(&plan.secrets)),
-    }))
+        looks_only: false,
+    }
 }
 
 /// Secrets that are not there stop a run before it begins, all of them named at once.

@@ -3,7 +3,7 @@
 use crate::{
     event::Phase,
     expr::Expr,
-    playbook::{Playbook, StepDef},
+    playbook::{Playbook, StepDef, global},
 };
 use petgraph::{
     algo::{tarjan_scc, toposort},
@@ -65,7 +65,7 @@ pub fn references(step: &StepDef) -> BTreeMap<String, bool> {
     let mut note = |expr: &Expr| {
         for reference in expr.references() {
             if let Some(id) = reference.step() {
-                *found.entry(id.to_owned()).or_insert(true) &= reference.by_own_key;
+                *found.entry(global(step.include.as_deref(), id)).or_insert(true) &= reference.by_own_key;
             }
         }
     };

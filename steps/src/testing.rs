@@ -79,6 +79,7 @@ impl Bench {
             scratch,
             resident: tokio::sync::Mutex::new(BTreeMap::new()),
             secrets: Arc::default(),
+            looks_only: false,
         };
         let (cancel, signal) = CancelSource::new();
         let cx = Context {

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 /// What reading a text says.
 fn said(name: &str, text: String) -> String {
     let source = Arc::new(Source { name: name.into(), text });
-    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default()) {
+    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &playbook::NoLibrary) {
         Ok((_, warnings)) => format!("valid\n{}", warnings.render(false)),
         Err(errors) => errors.render(false),
     }

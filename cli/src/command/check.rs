@@ -1,7 +1,7 @@
 //! `shakedown check`.
 
 use crate::{
-    INVALID, args::Format, failure::Failure, out::Out, paths, playbook, playbook::HostArgs,
+    INVALID, args::Format, failure::Failure, library::Files, out::Out, paths, playbook, playbook::HostArgs,
     services::working_dir,
 };
 use clap::Args;
@@ -93,7 +93,7 @@ fn check(given: &str, registry: &Registry, inventory: &Inventory) -> Result<Chec
             return Ok(Checked { name: given.to_owned(), steps: 0, diagnostics });
         }
     };
-    let (steps, diagnostics) = match reading::read(source, registry, inventory) {
+    let (steps, diagnostics) = match reading::read(source, registry, inventory, &Files) {
         Ok((playbook, mut warnings)) => {
             reading::lint(&playbook, registry).iter().for_each(|found| warnings.push(found.clone()));
             paths::warn(&playbook, &working_dir()?, &mut warnings);

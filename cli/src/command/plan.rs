@@ -1,35 +1,36 @@
 //! `shakedown plan`.
 
 use crate::{
-    args::Format,
     failure::Failure,
     out::Out,
     params::ParamArgs,
     playbook::{self, HostArgs},
+    saved::Target,
     services, wrap,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use engine::{
-    Registry,
     local::run_info,
     plan::{
-        Inputs, Plan, probe_plan,
+        Inputs, dot, mermaid,
         text::{self, Options},
     },
 };
-use std::path::Path;
+use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   shakedown plan quickstart
   shakedown plan media-sync -p size=10MB
   shakedown plan media-sync --no-probe --format json | jq '.plan.steps[].id'
+  shakedown plan media-sync --format dot | dot -Tsvg > plan.svg
+  shakedown plan media-sync --out media.plan && shakedown run --plan media.plan
 
 Marks: ? reads, + makes, - removes, ~ waits, . is skipped.
 
 Exit codes:
   0  runnable
-  1  a precheck would fail
+  1  a step would fail
   3  the playbook, the params or the command line are invalid
   5  a target could not be asked")]
 pub(crate) struct PlanArgs {
@@ -39,15 +40,27 @@ pub(crate) struct PlanArgs {
     params: ParamArgs,
     #[command(flatten)]
     hosts: HostArgs,
-    /// The form of the plan
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
-    format: Format,
+    /// The form of the plan; dot is for Graphviz, mermaid for Markdown pages
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Form::Text)]
+    format: Form,
+    /// Also keep the plan in a file, to carry out exactly that: shakedown run --plan FILE
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Ask the system nothing
     #[arg(long)]
     no_probe: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+    Dot,
+    Mermaid,
+}
+
 pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
+    let target = args.out.as_deref().map(Target::new).transpose()?;
     let registry = steps::builtin();
     let playbook = playbook::read(&args.playbook, &registry, &args.hosts.read(out)?, out)?;
     let dir = services::working_dir()?;
@@ -62,11 +75,13 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
     };
     let mut plan = playbook::plan(&playbook, &inputs, &registry, out)?;
     if !args.no_probe {
-        probe(&mut plan, &registry, &dir)?;
+        services::look_ahead(&mut plan, &registry, &dir)?;
     }
     match args.format {
-        Format::Json => out.print(&text::json(&plan))?,
-        Format::Text => {
+        Form::Json => out.print(&text::json(&plan))?,
+        Form::Dot => out.print(&dot(&plan))?,
+        Form::Mermaid => out.print(&mermaid(&plan))?,
+        Form::Text => {
             let options = Options {
                 style: out.stdout_style(),
                 width: wrap::terminal_width(),
@@ -76,19 +91,8 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
             out.print_lines(&text::lines(&plan, &options))?;
         }
     }
+    if let Some(target) = target {
+        target.write(&plan, !args.no_probe, out)?;
+    }
     Ok(text::exit_code(&plan))
-}
-
-fn probe(plan: &mut Plan, registry: &Registry, dir: &Path) -> Result<(), Failure> {
-    // A plan leaves nothing behind: its folder goes when this is over.
-    let scratch = tempfile::Builder::new()
-        .prefix("shakedown-plan-")
-        .tempdir()
-        .map_err(|error| Failure::environment(format!("cannot make a folder for the probes: {error}")))?;
-    let services = services::services(plan, registry, scratch.path())?;
-    services::runtime()?.block_on(async {
-        probe_plan(plan, services.clone(), services::outside(dir)).await;
-        services.close().await;
-    });
-    Ok(())
 }

@@ -14,7 +14,8 @@ use serde_json::Value;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   shakedown playbooks
-  shakedown playbooks show quickstart")]
+  shakedown playbooks show quickstart
+  shakedown playbooks show bundled:daemon     # a fragment, for `include: bundled:daemon`")]
 pub(crate) struct PlaybooksArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -34,22 +35,33 @@ enum Action {
 pub(crate) fn run(args: &PlaybooksArgs, out: &Out) -> Result<u8, Failure> {
     match &args.action {
         Some(Action::Show { name }) => {
-            let found = bundled::find(name).ok_or_else(|| playbook::unknown(name))?;
-            out.print(found.text)?;
+            let fragment = |name: &str| bundled::FRAGMENTS.iter().find(|fragment| fragment.name == name);
+            let found = match name.strip_prefix("bundled:") {
+                Some(name) => fragment(name).or_else(|| bundled::find(name)),
+                None => bundled::find(name).or_else(|| fragment(name)),
+            };
+            out.print(found.ok_or_else(|| playbook::unknown(name))?.text)?;
         }
         None => {
             let style = out.stdout_style();
-            let widest = bundled::ALL.iter().map(|bundled| bundled.name.len()).max().unwrap_or(0);
-            for bundled in bundled::ALL {
-                let name = style.paint(Tone::Strong, &pad(bundled.name, widest));
-                let about = About::of(bundled.text);
-                let mut lines = vec![format!("{name}  {}", about.description)];
-                if !about.params.is_empty() {
-                    let first = format!("{:widest$}  params: ", "");
-                    let params = beside(&first, &about.params, columns());
-                    lines.extend(params.iter().map(|line| style.paint(Tone::Faint, line)));
+            let fragments = bundled::FRAGMENTS.iter().map(|of| (format!("bundled:{}", of.name), of.text));
+            let playbooks = bundled::ALL.iter().map(|of| (of.name.to_owned(), of.text));
+            let both =
+                [("", playbooks.collect::<Vec<_>>()), ("\nFragments, to include:\n", fragments.collect())];
+            let widest = both.iter().flat_map(|(_, all)| all).map(|(name, _)| name.len()).max().unwrap_or(0);
+            for (title, all) in both {
+                out.print(title)?;
+                for (name, text) in all {
+                    let name = style.paint(Tone::Strong, &pad(&name, widest));
+                    let about = About::of(text);
+                    let mut lines = vec![format!("{name}  {}", about.description)];
+                    if !about.params.is_empty() {
+                        let first = format!("{:widest$}  params: ", "");
+                        let params = beside(&first, &about.params, columns());
+                        lines.extend(params.iter().map(|line| style.paint(Tone::Faint, line)));
+                    }
+                    out.print_lines(&lines)?;
                 }
-                out.print_lines(&lines)?;
             }
             if !out.quiet {
                 out.tell("one of them, to read or to copy: shakedown playbooks show NAME\n");

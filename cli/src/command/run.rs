@@ -7,11 +7,18 @@ use crate::{
     params::ParamArgs,
     playbook::{self, HostArgs},
     runner::{OutputArgs, Run, Stage},
-    services, state,
+    saved, services, state,
 };
 use clap::{Args, ValueEnum};
-use engine::{journal::sqlite::Store, local::run_info, plan::Inputs, playbook::Keep, report::console::count};
-use std::path::PathBuf;
+use engine::{
+    Registry,
+    journal::sqlite::Store,
+    local::run_info,
+    plan::{Inputs, Plan},
+    playbook::Keep,
+    report::console::count,
+};
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -19,6 +26,7 @@ use std::path::PathBuf;
   shakedown run media-sync -p size=10MB -p config=/etc/media/unified_config.json
   shakedown run media-sync --no-input --report json=report.json --report markdown=report.md
   shakedown run ./my-check.yaml --events - | jq .event
+  shakedown run --plan media.plan      what `shakedown plan media-sync --out media.plan` showed, or nothing
 
 Progress goes to stderr. The closing summary goes to stdout, unless --events or --report writes there.
 
@@ -32,7 +40,11 @@ Exit codes:
   129, 130, 143  interrupted by HUP, INT, TERM; everything was undone")]
 pub(crate) struct RunArgs {
     /// A file, or the name of a bundled playbook
-    playbook: String,
+    #[arg(required_unless_present = "plan", conflicts_with = "plan")]
+    playbook: Option<String>,
+    /// Carry out exactly the plan that `plan --out` wrote; refused, with the difference, if anything has changed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["params", "file", "hosts", "keep", "max_parallel"])]
+    plan: Option<PathBuf>,
     #[command(flatten)]
     params: ParamArgs,
     #[command(flatten)]
@@ -75,7 +87,32 @@ impl From<KeepArg> for Keep {
 
 pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
     let registry = steps::builtin();
-    let playbook = playbook::read(&args.playbook, &registry, &args.hosts.read(out)?, out)?;
+    let state = state::dir(args.state_dir.as_ref())?;
+    let (plan, outputs) = match &args.plan {
+        Some(file) => {
+            // Files that the caller names count from where the caller is; the plan's from where it was made.
+            let outputs = args.outputs.open(out)?;
+            (saved::renewed(file, &registry, out)?, Some(outputs))
+        }
+        None => (new_plan(args, &registry, out)?, None),
+    };
+
+    // Everything that can fail early does so here: nothing has been done yet.
+    services::require_secrets(&plan, out)?;
+    let outputs = outputs.map_or_else(|| args.outputs.open(out), Ok)?;
+    let store = Store::open(&state)?;
+    tell_of_dead_runs(&store, out)?;
+    let stage = Stage::new()?;
+    let journal = store.create(&plan)?;
+    let scratch = store.scratch(&plan.run.id);
+    let outside = services::outside(Path::new(&plan.run.dir));
+    let run = Run { plan, registry, outside, journal, scratch, stage, dead: None };
+    run.carry_out(Manner::choose(args.force, args.no_input), outputs, out)
+}
+
+fn new_plan(args: &RunArgs, registry: &Registry, out: &Out) -> Result<Plan, Failure> {
+    let given = args.playbook.as_deref().unwrap_or_default();
+    let playbook = playbook::read(given, registry, &args.hosts.read(out)?, out)?;
     let dir = services::working_dir()?;
     let inputs = Inputs {
         params: args.params.values()?,
@@ -86,19 +123,7 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
         outside: services::outside(&dir),
         inventory: args.hosts.absolute(&dir),
     };
-    let plan = playbook::plan(&playbook, &inputs, &registry, out)?;
-
-    // Everything that can fail early does so here: nothing has been done yet.
-    services::require_secrets(&plan, out)?;
-    let outputs = args.outputs.open(out)?;
-    let state = state::dir(args.state_dir.as_ref())?;
-    let store = Store::open(&state)?;
-    tell_of_dead_runs(&store, out)?;
-    let stage = Stage::new()?;
-    let journal = store.create(&plan)?;
-    let scratch = store.scratch(&plan.run.id);
-    let run = Run { plan, registry, outside: inputs.outside, journal, scratch, stage, dead: None };
-    run.carry_out(Manner::choose(args.force, args.no_input), outputs, out)
+    playbook::plan(&playbook, &inputs, registry, out)
 }
 
 fn tell_of_dead_runs(store: &Store, out: &Out) -> Result<(), Failure> {

@@ -27,6 +27,7 @@ pub(crate) struct SchemaArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Which {
     Playbook,
+    Fragment,
     Plan,
     Events,
     Report,
@@ -36,6 +37,7 @@ impl Which {
     fn file(self) -> String {
         let name = match self {
             Self::Playbook => "playbook",
+            Self::Fragment => "fragment",
             Self::Plan => "plan",
             Self::Events => "events",
             Self::Report => "report",
@@ -46,6 +48,7 @@ impl Which {
     fn text(self) -> String {
         let schema: Value = match self {
             Self::Playbook => schema::playbook(&steps::builtin()),
+            Self::Fragment => schema::fragment(&steps::builtin()),
             Self::Plan => plan::text::schema(),
             Self::Events => schemars::schema_for!(Record).to_value(),
             Self::Report => report::json::schema(),

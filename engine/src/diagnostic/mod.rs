@@ -37,6 +37,12 @@ impl Span {
         Self { start, end }
     }
 
+    /// The same so many bytes further on.
+    #[must_use]
+    pub fn after(self, bytes: usize) -> Self {
+        Self { start: self.start + bytes, end: self.end + bytes }
+    }
+
     /// As a range for slicing.
     #[must_use]
     pub fn range(self) -> Range<usize> {

@@ -18,6 +18,7 @@ mod undo;
 pub use execute::execute;
 pub use faults::Faults;
 pub use info::run_info;
+pub(crate) use outputs::Outputs;
 pub use outside::{LocalOutside, near_names};
 
 pub use setup::{Asker, DeadRun, FailedCheck, RunEnd, Setup};

@@ -3,6 +3,7 @@
 use crate::{
     event::{Intent, Outcome, RunEvent, StepId},
     plan::{Plan, PlannedStep},
+    playbook::global,
     step::Recovery,
 };
 use serde_json::{Map, Value, json};
@@ -18,7 +19,7 @@ pub(super) struct Touched {
 
 /// The outputs and intents of a run's steps.
 #[derive(Debug)]
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     status: Vec<&'static str>,
     outs: Vec<Option<Value>>,
     touched: BTreeMap<StepId, Vec<Touched>>,
@@ -29,7 +30,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let mut instances: BTreeMap<String, Vec<StepId>> = BTreeMap::new();
         for (i, step) in plan.steps.iter().enumerate() {
             instances.entry(step.base.clone()).or_default().push(StepId(i));
@@ -41,7 +42,7 @@ impl Outputs {
         Self { status, outs, touched: BTreeMap::new(), first_counts, instances }
     }
 
-    pub(super) fn apply(&mut self, event: &RunEvent) {
+    pub(crate) fn apply(&mut self, event: &RunEvent) {
         match event {
             RunEvent::StepSkipped { step, .. } => self.status[step.0] = "skipped",
             RunEvent::StepStarted { step, attempt, intent } => {
@@ -87,11 +88,27 @@ impl Outputs {
     }
 
     /// `steps`, with those that `step` reads.
-    pub(super) fn visible_to(&self, plan: &Plan, step: &PlannedStep) -> Value {
+    pub(crate) fn visible_to(&self, plan: &Plan, step: &PlannedStep) -> Value {
         let mut bases: Vec<&str> = step.reads.iter().map(|id| plan.step(*id).base.as_str()).collect();
         bases.sort_unstable();
         bases.dedup();
-        Value::Object(bases.into_iter().map(|base| (base.to_owned(), self.value(plan, base))).collect())
+        let known =
+            bases.into_iter().filter_map(|base| Some((step.calls(base)?.to_owned(), self.value(plan, base))));
+        let mut steps: Map<String, Value> = known.collect();
+        // A `foreach` over nothing has no step in the plan, and went well.
+        let mut nothing = |expr: &crate::expr::Expr| {
+            for name in expr.steps() {
+                if !steps.contains_key(name)
+                    && !self.instances.contains_key(&global(step.include.as_deref(), name))
+                {
+                    steps.insert(name.to_owned(), json!({ "status": "ok", "out": [] }));
+                }
+            }
+        };
+        step.when.iter().chain(&step.expect).for_each(&mut nothing);
+        step.body.for_each_expr(&mut nothing);
+        step.undo.iter().for_each(|undo| undo.for_each_expr(&mut nothing));
+        Value::Object(steps)
     }
 
     /// The first step that `step` reads without asking whether it is there, and that has no output.
@@ -101,7 +118,8 @@ impl Outputs {
             for id in expr.references().iter().filter(|r| !r.guarded).filter_map(crate::expr::Reference::step)
             {
                 let asked = expr.references().iter().any(|r| r.guarded && r.step() == Some(id));
-                let mut read = step.reads.iter().filter(|read| plan.step(**read).base == id);
+                let mut read =
+                    step.reads.iter().filter(|read| step.calls(&plan.step(**read).base) == Some(id));
                 let has_output = read.all(|read| self.outs[read.0].is_some());
                 if !asked && !has_output {
                     missing.get_or_insert_with(|| id.to_owned());

@@ -38,6 +38,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub struct LocalHost {
     /// The run whose steps use it; empty for none.
     run: String,
+    /// Whether commands may have control groups of their own.
+    groups: bool,
 }
 
 impl Default for LocalHost {
@@ -57,7 +59,14 @@ impl LocalHost {
     #[must_use]
     pub fn of_run(run: &str) -> Self {
         tree::become_subreaper();
-        Self { run: run.to_owned() }
+        Self { run: run.to_owned(), groups: true }
+    }
+
+    /// This machine for a plan: nothing is made or written for its commands, so they have no control groups, and only their
+    /// marks and families tell what belongs to them.
+    #[must_use]
+    pub fn without_groups(run: &str) -> Self {
+        Self { groups: false, ..Self::of_run(run) }
     }
 }
 
@@ -71,7 +80,8 @@ impl Host for LocalHost {
     }
 
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
-        Box::pin(run(exec, Tree::of_step(&self.run), cancel))
+        let tree = Tree::of_step(&self.run);
+        Box::pin(run(exec, if self.groups { tree } else { tree.without_group() }, cancel))
     }
 }
 

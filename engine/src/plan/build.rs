@@ -1,9 +1,9 @@
 //! From a valid playbook and the caller's values to a plan. Pure: asks the system nothing.
 
 use super::{
-    Each, Forecast, PLAN_VERSION, Place, Plan, PlanProblem, PlannedStep, bind_params, diagnostics,
+    Each, Forecast, PLAN_VERSION, Place, Plan, PlanProblem, PlannedStep, diagnostics,
+    fixed::{Fixed, any_run},
     render::{render, with_each},
-    values::{eval_hosts, eval_secrets, eval_vars},
 };
 use crate::{
     event::{Phase, StepId},
@@ -12,13 +12,11 @@ use crate::{
     playbook::{Body, Part, Playbook, RetryDef, RetryPolicy, StepDef, Template},
     quantity::Millis,
     registry::Registry,
-    secret::marks,
     step::{Description, ParamsView, RunInfo},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     sync::Arc,
 };
 
@@ -68,35 +66,21 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         };
         cycles.iter().map(problem).collect::<Vec<_>>()
     })?;
-    let params = bind_params(playbook, &inputs.params, Path::new(&inputs.run.dir))?;
-    let mut scope = Scope::new(inputs.outside.clone());
-    scope.set("params", Value::Object(params.clone()));
-    scope.set("run", serde_json::to_value(&inputs.run).unwrap_or_default());
-    // A var may hold the mark of a secret, whose place may be told by a var: the marks come first, for they depend on
-    // nothing but the names.
-    scope.set("secrets", marks(playbook.secrets.iter().map(|secret| &secret.name)));
-    let vars = eval_vars(playbook, &mut scope)?;
-    let hosts = eval_hosts(playbook, &scope)?;
-    let names: Map<String, Value> = hosts
-        .iter()
-        .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))
-        .collect();
-    scope.set("hosts", Value::Object(names));
-    let secrets = eval_secrets(playbook, &scope, Path::new(&inputs.run.dir))?;
-
+    let fixed = Fixed::new(playbook, inputs, &inputs.run)?;
     let mut builder = Builder {
         playbook,
         registry,
-        scope,
+        fixed: &fixed,
         problems: Vec::new(),
         keep: inputs.keep,
-        places: Places::new(&playbook.sources.main().text),
+        places: BTreeMap::new(),
     };
     let mut steps = builder.steps(&graph);
     if !builder.problems.is_empty() {
         return Err(builder.problems);
     }
-    diagnostics::add(&mut steps, registry, &builder.scope);
+    diagnostics::add(&mut steps, registry, &fixed);
+    let same_of_any = same_of_any_run(playbook, inputs);
     let mut plan = Plan {
         version: PLAN_VERSION,
         hash: String::new(),
@@ -104,25 +88,40 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         description: playbook.description.clone(),
         source: playbook.sources.main().name.clone(),
         run: inputs.run.clone(),
-        params,
-        vars,
         inventory: inputs.inventory.clone(),
-        hosts,
-        secrets,
+        params: fixed.params,
+        vars: fixed.vars,
+        includes: fixed.includes,
+        hosts: fixed.hosts,
+        secrets: fixed.secrets,
         max_parallel: inputs.max_parallel.or(playbook.max_parallel).unwrap_or(inputs.default_parallel).max(1),
         steps,
     };
-    plan.hash = plan.compute_hash();
+    plan.hash = plan.compute_hash(&same_of_any);
     Ok(plan)
+}
+
+/// The values of vars, includes and lists of `foreach` as they are in any run: those of two plans differ only if the
+/// playbook does, or a file or variable that it reads. Null where a value takes more than the form of a run's id.
+fn same_of_any_run(playbook: &Playbook, inputs: &Inputs) -> Value {
+    let run = any_run(&inputs.run);
+    let Ok(fixed) = Fixed::new(playbook, inputs, &run) else { return Value::Null };
+    let items = playbook.steps.iter().map(|def| {
+        let items = def.foreach.as_ref().map(|foreach| render(&foreach.items, fixed.scope_of(def)));
+        items.and_then(Result::ok).unwrap_or_default()
+    });
+    let items: Value = items.filter(|items| !items.is_null()).collect();
+    json!({ "vars": fixed.vars, "includes": fixed.includes, "items": items })
 }
 
 struct Builder<'a> {
     playbook: &'a Playbook,
     registry: &'a Registry,
-    scope: Scope,
+    fixed: &'a Fixed,
     problems: Vec<PlanProblem>,
     keep: Option<crate::playbook::Keep>,
-    places: Places,
+    /// Where the lines of each text begin, by its name.
+    places: BTreeMap<String, Places>,
 }
 
 /// Where the lines of a text begin: found once, for thousands of steps ask.
@@ -221,7 +220,7 @@ impl Builder<'_> {
     fn items(&mut self, def: &StepDef) -> Vec<Option<Each>> {
         let Some(foreach) = &def.foreach else { return self.hosts_of(def).unwrap_or_else(|| vec![None]) };
         let each = |key: Value, value: Value| Some(Each { key, value, alias: foreach.alias.clone() });
-        match render(&foreach.items, &self.scope) {
+        match render(&foreach.items, self.fixed.scope_of(def)) {
             Ok(Value::Array(items)) => {
                 items.into_iter().enumerate().map(|(i, value)| each(Value::from(i), value)).collect()
             }
@@ -245,7 +244,7 @@ impl Builder<'_> {
     fn hosts_of(&self, def: &StepDef) -> Option<Vec<Option<Each>>> {
         let inventory = &self.playbook.inventory;
         let members = inventory.members(inventory.group_of(def.body.on.as_ref())?)?;
-        let specs = self.scope.get("hosts")?.as_object()?;
+        let specs = self.fixed.scope.get("hosts")?.as_object()?;
         let each = |host: &str| {
             let value = specs.get(host).cloned().unwrap_or_default();
             Some(Each { key: Value::from(host), value, alias: None })
@@ -260,7 +259,7 @@ impl Builder<'_> {
         needs: Vec<StepId>,
         reads: Vec<StepId>,
     ) -> Option<PlannedStep> {
-        let scope = with_each(&self.scope, each.as_ref());
+        let scope = with_each(self.fixed.scope_of(def), each.as_ref());
         let id = match &each {
             Some(each) => {
                 format!("{}[{}]", def.id, each.key.as_str().map_or(each.key.to_string(), str::to_owned))
@@ -291,11 +290,14 @@ impl Builder<'_> {
                 None
             }
         });
-        let at = self.places.of(&self.playbook.sources.main().text, def.span.start);
-        let body = body_of(def, each.as_ref());
+        let (source, span) = self.playbook.sources.at(def.span);
+        let places = self.places.entry(source.name.clone()).or_insert_with(|| Places::new(&source.text));
+        let at = places.of(&source.text, span.start);
+        let body = body_of(def, each.as_ref(), &scope);
         Some(PlannedStep {
             id,
             base: def.id.clone(),
+            include: def.include.clone(),
             each,
             name: def.name.clone(),
             phase: def.phase,
@@ -325,12 +327,11 @@ impl Builder<'_> {
         known: bool,
         description: &Description,
     ) -> Forecast {
-        let knowable = |expr: &Expr| !expr.uses("steps") && !expr.uses("out");
         if let Some(when) = &def.when {
-            if knowable(when) && when.truth(scope) == Ok(false) {
-                return Forecast::Skipped;
+            if is_known(when, scope) && when.truth(scope) == Ok(false) {
+                return Forecast::Skipped(why_false(when, scope));
             }
-            if !knowable(when) {
+            if !is_known(when, scope) {
                 return Forecast::Unknown("whether it runs is known in the run".into());
             }
         }
@@ -394,12 +395,41 @@ impl Builder<'_> {
     }
 }
 
-/// The body of one item: of a group, on that host.
-fn body_of(def: &StepDef, each: Option<&Each>) -> Body {
+/// Whether all steps are in the scope that an expression reads: none is before a probe has seen its output.
+pub(super) fn knows_steps(expr: &Expr, scope: &Scope) -> bool {
+    let seen = |step: &str| scope.get("steps").is_some_and(|steps| steps.get(step).is_some());
+    expr.references().iter().filter(|of| of.path[0] == "steps").all(|of| of.step().is_some_and(seen))
+}
+
+/// Whether the value of an expression can be known before the step runs.
+pub(super) fn is_known(expr: &Expr, scope: &Scope) -> bool {
+    !expr.uses("out") && knows_steps(expr, scope)
+}
+
+/// Why a `when` is false: with the values behind it, where they say more than the condition itself.
+pub(super) fn why_false(when: &Expr, scope: &Scope) -> String {
+    let text = when.text().trim();
+    let values: Vec<String> = when.explain(scope).into_iter().filter(|line| line != text).collect();
+    match values.as_slice() {
+        [] => format!("`{text}` is false"),
+        values => format!("`{text}` is false: {}", values.join(", ")),
+    }
+}
+
+/// The body of one item: of a group, on that host. A host that is known by now stands there by its name.
+fn body_of(def: &StepDef, each: Option<&Each>, scope: &Scope) -> Body {
     let mut body = def.body.clone();
     if let (None, Some(each), Some(on)) = (&def.foreach, each, &mut body.on) {
         *on = Template::Literal(each.key.clone());
     }
+    body.on = match body.on {
+        Some(on @ (Template::Expr(_) | Template::Text(_))) => match preview(&on, scope) {
+            (Value::String(host), true) if host == "local" => None,
+            (host @ Value::String(_), true) => Some(Template::Literal(host)),
+            _ => Some(on),
+        },
+        on => on,
+    };
     body
 }
 
@@ -425,10 +455,9 @@ pub(crate) fn preview_map(params: &Template, scope: &Scope) -> (Value, BTreeSet<
 
 /// A template as far as it is known: an expression that is not stands as its text.
 fn preview(template: &Template, scope: &Scope) -> (Value, bool) {
-    let knowable = |expr: &Expr| !expr.uses("steps") && !expr.uses("out");
     match template {
-        Template::Expr(expr) => match expr.eval(scope) {
-            Ok(value) if knowable(expr) => (value, true),
+        Template::Expr(expr) => match is_known(expr, scope).then(|| expr.eval(scope)) {
+            Some(Ok(value)) => (value, true),
             _ => (Value::String(format!("${{{{ {} }}}}", expr.text())), false),
         },
         Template::Text(parts) => {

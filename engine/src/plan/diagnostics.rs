@@ -1,9 +1,8 @@
 //! What a failed run looks at by itself: step types name what tells more about the things they touch.
 
-use super::{Forecast, PlannedStep, build::preview_map, render::with_each};
+use super::{Forecast, PlannedStep, build::preview_map, fixed::Fixed, render::with_each};
 use crate::{
     event::Phase,
-    expr::Scope,
     playbook::{Body, Keep, RetryPolicy, Template},
     quantity::Millis,
     registry::Registry,
@@ -16,11 +15,12 @@ use std::collections::BTreeSet;
 const TIMEOUT: Millis = Millis(10_000);
 
 /// Adds to `on_failure` what the step types of a plan name, each once, unless the playbook asks for the same.
-pub(super) fn add(steps: &mut Vec<PlannedStep>, registry: &Registry, scope: &Scope) {
+pub(super) fn add(steps: &mut Vec<PlannedStep>, registry: &Registry, fixed: &Fixed) {
     let mut known: BTreeSet<String> = steps
         .iter()
         .filter(|step| step.phase == Phase::OnFailure)
         .filter_map(|step| {
+            let scope = fixed.scope_in(step.include.as_deref());
             subject(&step.body.kind, &preview_map(&step.body.params, scope).0, step.body.on.as_ref())
         })
         .collect();
@@ -28,7 +28,7 @@ pub(super) fn add(steps: &mut Vec<PlannedStep>, registry: &Registry, scope: &Sco
     let mut added = Vec::new();
     for step in steps.iter().filter(|step| step.phase != Phase::OnFailure) {
         let Some(kind) = registry.get(&step.body.kind) else { continue };
-        let scope = with_each(scope, step.each.as_ref());
+        let scope = with_each(fixed.scope_in(step.include.as_deref()), step.each.as_ref());
         let (params, unknown) = preview_map(&step.body.params, &scope);
         for (name, kind, params) in kind.diagnostics(&ParamsView::new(&params, &unknown)) {
             let (Some(subject), Some(diagnostic)) =
@@ -54,6 +54,7 @@ pub(super) fn add(steps: &mut Vec<PlannedStep>, registry: &Registry, scope: &Sco
             added.push(PlannedStep {
                 base: id.clone(),
                 id,
+                include: step.include.clone(),
                 each: None,
                 name: None,
                 phase: Phase::OnFailure,

@@ -4,18 +4,28 @@ mod bind;
 mod build;
 mod diagnostics;
 mod difference;
+mod dot;
+mod drift;
+mod fixed;
+mod graph_lines;
+mod mermaid;
 #[cfg(feature = "local")]
 mod probe;
 mod render;
 pub mod text;
+mod totals;
 mod values;
 
 pub use bind::{bind_params, convert};
 pub use build::{Inputs, build};
 pub use difference::difference;
+pub use dot::dot;
+pub use drift::drift;
+pub use mermaid::mermaid;
 #[cfg(feature = "local")]
 pub use probe::probe_plan;
 pub use render::{render, render_body, scope_of};
+pub use totals::Totals;
 
 use crate::{
     diagnostic::Span,
@@ -23,7 +33,7 @@ use crate::{
     event::{Phase, StepId},
     expr::Expr,
     host::HostSpec,
-    playbook::{Body, Keep, RetryPolicy, Template},
+    playbook::{Body, Keep, RetryPolicy, Template, local},
     quantity::Millis,
     secret::SecretSource,
     step::{Description, Effect, Probe, Prospect, RunInfo},
@@ -42,8 +52,8 @@ pub const PLAN_VERSION: u32 = 1;
 pub struct Plan {
     /// [`PLAN_VERSION`].
     pub version: u32,
-    /// SHA-256 over what the run will do: the playbook, the values of its params, the steps. Not over the run's
-    /// own id and time, and not over what probes saw.
+    /// SHA-256 over what the run will do: the playbook, the values of its params and vars, the steps. Not over the
+    /// run's own id and time, and not over what probes saw.
     pub hash: String,
     /// The playbook's name.
     pub playbook: String,
@@ -57,6 +67,9 @@ pub struct Plan {
     pub params: Map<String, Value>,
     /// The values of the vars.
     pub vars: Map<String, Value>,
+    /// The fragments that the playbook includes, by the ids of the includes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub includes: BTreeMap<String, PlannedInclude>,
     /// The inventory that named hosts beside the playbook's own, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inventory: Option<String>,
@@ -71,6 +84,19 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
 }
 
+/// A fragment with its values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedInclude {
+    /// The file it was read from, or `bundled:NAME`.
+    pub source: String,
+    /// What each param is given, as it is written: by `with`, or by its default.
+    pub given: BTreeMap<String, Template>,
+    /// The values of its params.
+    pub params: Map<String, Value>,
+    /// The values of its vars.
+    pub vars: Map<String, Value>,
+}
+
 /// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStep {
@@ -78,6 +104,9 @@ pub struct PlannedStep {
     pub id: String,
     /// Its id in the playbook.
     pub base: String,
+    /// The include whose fragment it stands in: its expressions see the params, vars and steps of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include: Option<String>,
     /// Its item of a `foreach`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
@@ -152,8 +181,8 @@ pub enum Forecast {
     Observed(Probe),
     /// It will be done; nothing was asked.
     Will,
-    /// Its `when` is false: it will be skipped.
-    Skipped,
+    /// It will be skipped: why.
+    Skipped(String),
     /// Only the run can tell: why.
     Unknown(String),
 }
@@ -171,6 +200,14 @@ impl Plan {
         &self.steps[id.0]
     }
 
+    /// Where a step stands: `file:line:column`.
+    #[must_use]
+    pub fn place(&self, step: &PlannedStep) -> String {
+        let include = step.include.as_ref().and_then(|id| self.includes.get(id));
+        let source = include.map_or(&self.source, |include| &include.source);
+        format!("{source}:{}:{}", step.at.line, step.at.column)
+    }
+
     /// Steps that a probe foresees to fail, with the error.
     pub fn predicted_failures(&self) -> impl Iterator<Item = (&PlannedStep, &StepError)> {
         self.steps.iter().filter_map(|step| match &step.forecast {
@@ -179,35 +216,15 @@ impl Plan {
         })
     }
 
-    /// The time the run takes at worst, if every attempt takes its whole timeout and nothing runs side by side.
-    #[must_use]
-    pub fn worst_case(&self) -> Millis {
-        // Steps of a phase run side by side; along the longest chain of `needs` their times add up.
-        let mut ends = vec![0u64; self.steps.len()];
-        let mut total = 0u64;
-        for phase in Phase::ALL {
-            let mut longest = 0;
-            for (i, step) in self.steps.iter().enumerate().filter(|(_, step)| step.phase == phase) {
-                let start = step.needs.iter().map(|need| ends[need.0]).max().unwrap_or(0);
-                let skipped = step.forecast == Forecast::Skipped;
-                ends[i] = start.saturating_add(if skipped { 0 } else { step.worst_case() });
-                longest = longest.max(ends[i]);
-            }
-            if phase != Phase::OnFailure {
-                total = total.saturating_add(longest);
-            }
-        }
-        Millis(total)
-    }
-
     /// The SHA-256 of what the run will do, as hex.
     #[must_use]
-    pub(crate) fn compute_hash(&self) -> String {
+    pub(crate) fn compute_hash(&self, same_of_any_run: &Value) -> String {
         #[derive(Serialize)]
         struct Content<'a> {
             version: u32,
             playbook: &'a str,
             params: &'a Map<String, Value>,
+            values: &'a Value,
             hosts: &'a [HostSpec],
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             secrets: &'a BTreeMap<String, SecretSource>,
@@ -228,6 +245,7 @@ impl Plan {
             version: self.version,
             playbook: &self.playbook,
             params: &self.params,
+            values: same_of_any_run,
             hosts: &self.hosts,
             secrets: &self.secrets,
             max_parallel: self.max_parallel,
@@ -239,6 +257,12 @@ impl Plan {
 }
 
 impl PlannedStep {
+    /// What its expressions call the step with this id of the playbook; nothing if they do not know it.
+    #[must_use]
+    pub fn calls<'i>(&self, base: &'i str) -> Option<&'i str> {
+        local(self.include.as_deref(), base)
+    }
+
     /// Whether it changes something.
     #[must_use]
     pub fn is_effect(&self) -> bool {
@@ -270,19 +294,6 @@ impl PlannedStep {
             (Effect::Undoable(words), None) => Some(words.clone()),
             (Effect::NeedsWrittenUndo, None) => Some("none".into()),
         }
-    }
-
-    /// The time it takes at worst, in milliseconds.
-    fn worst_case(&self) -> u64 {
-        let retry = &self.retry;
-        let mut total = 0u64;
-        for attempt in 1..=retry.attempts {
-            total = total.saturating_add(self.timeout.0);
-            if attempt < retry.attempts {
-                total = total.saturating_add(crate::schedule::longest_delay(retry, attempt));
-            }
-        }
-        total
     }
 
     /// Titles and items of `foreach` may hold the run's id and time, which are no part of the hash.

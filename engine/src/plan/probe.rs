@@ -1,12 +1,16 @@
 //! Asks the system, read-only, what a plan foresees.
 
-use super::{Forecast, Plan, PlannedStep, build::preview_map, scope_of};
+use super::{
+    Forecast, Plan, PlannedStep,
+    build::{is_known, knows_steps, preview_map, why_false},
+    scope_of,
+};
 use crate::{
     error::{ErrorClass, StepError},
-    event::{Phase, ProgressSink, StepId},
+    event::{Outcome, Phase, ProgressSink, RunEvent, SkipReason, StepId},
     expr::{Outside, Scope},
     host::{Cancel, CancelSource},
-    local::expectation,
+    local::{Outputs, expectation},
     playbook::Template,
     registry::Registry,
     step::{Context, Probe, Prospect, Services},
@@ -25,44 +29,37 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Fills in the forecasts of a plan by read-only probes, side by side: gives how many were made.
 ///
 /// A step that only reads is run, but only where nothing that this plan changes comes before it: what it sees now
-/// is then what the run would see. A step with an effect is asked to look ahead.
+/// is then what the run would see, and others that read its output are asked with that. A step with an effect is
+/// asked to look ahead.
 pub async fn probe_plan(plan: &mut Plan, services: Arc<Services>, outside: Arc<dyn Outside>) -> usize {
-    let base = Scope::new(outside);
-    let mut probes = JoinSet::new();
+    let mut looking = Looking {
+        base: Scope::new(outside),
+        outputs: Outputs::new(plan),
+        stands: vec![Stand::Open; plan.steps.len()],
+        open: (0..plan.steps.len()).collect(),
+        services,
+        probes: JoinSet::new(),
+    };
     for (i, step) in plan.steps.iter().enumerate() {
-        if !matches!(step.phase, Phase::Precheck | Phase::Prepare | Phase::Monitor)
-            || matches!(step.forecast, Forecast::Skipped)
+        let looks = matches!(step.phase, Phase::Precheck | Phase::Prepare | Phase::Monitor);
+        if matches!(step.forecast, Forecast::Skipped(_)) {
+            looking.skipped(StepId(i));
+        } else if !looks || step.description.waits || (!step.is_effect() && effect_before(plan, i).is_some())
         {
-            continue;
+            looking.stands[i] = Stand::Unknown;
         }
-        if step.description.waits || (!step.is_effect() && effect_before(plan, i).is_some()) {
-            continue;
-        }
-        let scope = scope_of(plan, step, &base);
-        let (params, unknown) = preview_map(&step.body.params, &scope);
-        if !unknown.is_empty() && !step.is_effect() {
-            continue;
-        }
-        let job = Probing { step: step.clone(), params, unknown, scope, services: services.clone() };
-        let limit = PROBE_TIMEOUT.min(step.timeout.duration());
-        probes.spawn(async move {
-            let (source, cancel) = CancelSource::new();
-            let found = tokio::time::timeout(limit, job.look(cancel)).await;
-            source.cancel();
-            (
-                StepId(i),
-                found.unwrap_or_else(|_| {
-                    let message = format!("no answer within {} s", limit.as_secs());
-                    let error = StepError::new(ErrorClass::Timeout, message);
-                    Some(Probe::would_fail("no answer", error))
-                }),
-            )
-        });
     }
     let mut count = 0;
-    while let Some(done) = probes.join_next().await {
-        let Ok((id, Some(probe))) = done else { continue };
+    loop {
+        looking.ask_who_can_be(plan);
+        let Some(done) = looking.probes.join_next().await else { break };
+        let Ok((id, seen)) = done else { continue };
+        looking.stands[id.0] = Stand::Unknown;
+        let Some(Seen { probe, out }) = seen else { continue };
         count += 1;
+        if let (Some(out), false) = (out, matches!(probe.prospect, Prospect::WouldFail(_))) {
+            looking.saw(id, out);
+        }
         // What fails now may not fail once the effects before it have happened: that is no prediction.
         let open =
             matches!(probe.prospect, Prospect::WouldFail(_)).then(|| effect_before(plan, id.0)).flatten();
@@ -72,6 +69,128 @@ pub async fn probe_plan(plan: &mut Plan, services: Arc<Services>, outside: Arc<d
         };
     }
     count
+}
+
+/// How far a step has been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// Not yet.
+    Open,
+    /// It is being asked.
+    Asked,
+    /// Its output is known, or that it has none.
+    Known,
+    /// Only the run can tell what comes of it.
+    Unknown,
+}
+
+/// A plan that is being looked at.
+struct Looking {
+    base: Scope,
+    outputs: Outputs,
+    stands: Vec<Stand>,
+    /// The steps that are still [`Stand::Open`], and perhaps some that are not any more.
+    open: Vec<usize>,
+    services: Arc<Services>,
+    probes: JoinSet<(StepId, Option<Seen>)>,
+}
+
+/// What a probe saw.
+struct Seen {
+    probe: Probe,
+    /// The output of a step that only reads.
+    out: Option<Value>,
+}
+
+impl Looking {
+    fn skipped(&mut self, id: StepId) {
+        self.stands[id.0] = Stand::Known;
+        self.outputs.apply(&RunEvent::StepSkipped { step: id, reason: SkipReason::When });
+    }
+
+    fn saw(&mut self, id: StepId, out: Value) {
+        self.stands[id.0] = Stand::Known;
+        let outcome = Outcome::Done { out, summary: String::new() };
+        self.outputs.apply(&RunEvent::StepFinished { step: id, attempt: 1, outcome, took_ms: 0 });
+    }
+
+    /// Asks all steps whose turn it is: what they read is known by now, or will not be. Again after each answer.
+    fn ask_who_can_be(&mut self, plan: &mut Plan) {
+        loop {
+            let mut skipped = false;
+            let open = std::mem::take(&mut self.open);
+            for i in open.into_iter().filter(|i| self.stands[*i] == Stand::Open).collect::<Vec<_>>() {
+                let waits_for = |read: &StepId| matches!(self.stands[read.0], Stand::Open | Stand::Asked);
+                if plan.steps[i].reads.iter().any(waits_for) {
+                    self.open.push(i);
+                    continue;
+                }
+                self.stands[i] = Stand::Asked;
+                skipped |= self.ask(plan, StepId(i));
+            }
+            // Who is skipped settles what others read.
+            if !skipped {
+                return;
+            }
+        }
+    }
+
+    /// Asks a step; true if it turns out to be skipped.
+    fn ask(&mut self, plan: &mut Plan, id: StepId) -> bool {
+        let step = plan.step(id);
+        let scope = self.scope(plan, step);
+        if let Some(when) = &step.when {
+            match is_known(when, &scope).then(|| when.truth(&scope)) {
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => {
+                    plan.steps[id.0].forecast = Forecast::Skipped(why_false(when, &scope));
+                    self.skipped(id);
+                    return true;
+                }
+                // What is seen of it matters only if it runs: nobody knows.
+                Some(Err(_)) | None => {
+                    self.stands[id.0] = Stand::Unknown;
+                    return false;
+                }
+            }
+        }
+        let (params, unknown) = preview_map(&step.body.params, &scope);
+        if !unknown.is_empty() && !step.is_effect() {
+            self.stands[id.0] = Stand::Unknown;
+            return false;
+        }
+        let job = Probing { step: step.clone(), params, unknown, scope, services: self.services.clone() };
+        let limit = PROBE_TIMEOUT.min(step.timeout.duration());
+        self.probes.spawn(async move {
+            let (source, cancel) = CancelSource::new();
+            let found = tokio::time::timeout(limit, job.look(cancel)).await;
+            source.cancel();
+            (
+                id,
+                found.unwrap_or_else(|_| {
+                    let message = format!("no answer within {} s", limit.as_secs());
+                    let error = StepError::new(ErrorClass::Timeout, message);
+                    Some(Seen { probe: Probe::would_fail("no answer", error), out: None })
+                }),
+            )
+        });
+        false
+    }
+
+    /// The names that a step's expressions see: of `steps` those whose output is known now.
+    fn scope(&self, plan: &Plan, step: &PlannedStep) -> Scope {
+        let mut scope = scope_of(plan, step, &self.base);
+        let mut steps = self.outputs.visible_to(plan, step);
+        if let Value::Object(steps) = &mut steps {
+            for read in step.reads.iter().filter(|read| self.stands[read.0] != Stand::Known) {
+                if let Some(name) = step.calls(&plan.step(*read).base) {
+                    steps.shift_remove(name);
+                }
+            }
+        }
+        scope.set("steps", steps);
+        scope
+    }
 }
 
 /// Something that this plan changes before the step: the nearest in its own phase, or any of an earlier phase.
@@ -99,14 +218,14 @@ struct Probing {
 }
 
 impl Probing {
-    async fn look(&self, cancel: Cancel) -> Option<Probe> {
+    async fn look(&self, cancel: Cancel) -> Option<Seen> {
         match self.ask(cancel).await {
-            Ok(probe) => probe,
-            Err(error) => Some(Probe::would_fail(error.class.name(), error)),
+            Ok(seen) => seen,
+            Err(error) => Some(Seen { probe: Probe::would_fail(error.class.name(), error), out: None }),
         }
     }
 
-    async fn ask(&self, cancel: Cancel) -> Result<Option<Probe>, StepError> {
+    async fn ask(&self, cancel: Cancel) -> Result<Option<Seen>, StepError> {
         let registry: &Registry = &self.services.registry;
         let Some(kind) = registry.get(&self.step.body.kind) else { return Ok(None) };
         let on = match &self.step.body.on {
@@ -132,14 +251,20 @@ impl Probing {
                 return Ok(None);
             }
             let probe = kind.probe(&cx, &self.params).await?;
-            return Ok((!probe.now.is_empty()).then_some(probe));
+            return Ok((!probe.now.is_empty()).then_some(Seen { probe, out: None }));
         }
         let intent = kind.intend(&cx, &self.params).await?;
         let out = kind.run(&cx, &self.params, &intent).await?;
         let now = kind.summary(&out);
-        Ok(Some(match self.step.expect.as_ref().map(|expect| expectation(expect, &out, &self.scope)) {
-            Some(Err(error)) => Probe::would_fail(now, error),
-            Some(Ok(())) | None => Probe::would_pass(now),
-        }))
+        let probe = match &self.step.expect {
+            None => Probe::would_pass(now),
+            // What it compares with is not known yet.
+            Some(expect) if !knows_steps(expect, &self.scope) => Probe::unknown(now),
+            Some(expect) => match expectation(expect, &out, &self.scope) {
+                Err(error) => Probe::would_fail(now, error),
+                Ok(()) => Probe::would_pass(now),
+            },
+        };
+        Ok(Some(Seen { probe, out: Some(out) }))
     }
 }

@@ -94,8 +94,10 @@ fn each_names(each: &Each) -> Map<String, Value> {
 #[must_use]
 pub fn scope_of(plan: &Plan, step: &PlannedStep, base: &Scope) -> Scope {
     let mut scope = base.clone();
-    scope.set("params", Value::Object(plan.params.clone()));
-    scope.set("vars", Value::Object(plan.vars.clone()));
+    let include = step.include.as_ref().and_then(|id| plan.includes.get(id));
+    let (params, vars) = include.map_or((&plan.params, &plan.vars), |of| (&of.params, &of.vars));
+    scope.set("params", Value::Object(params.clone()));
+    scope.set("vars", Value::Object(vars.clone()));
     scope.set("run", serde_json::to_value(&plan.run).unwrap_or_default());
     let hosts: Map<String, Value> = plan
         .hosts

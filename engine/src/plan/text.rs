@@ -1,7 +1,7 @@
 //! A plan for people, as aligned lines, and for machines, as JSON. Says what is seen now, what will be done and what
 //! only the run can tell; never that something will succeed.
 
-use super::{Forecast, PLAN_VERSION, Plan, PlannedStep};
+use super::{Forecast, PLAN_VERSION, Plan, PlannedStep, Totals};
 use crate::{
     error::{ErrorClass, StepError},
     event::{Phase, StepId},
@@ -38,6 +38,8 @@ pub struct Options {
 pub struct Document<'a> {
     /// The version of the plan's form.
     pub schema_version: u32,
+    /// The plan in numbers.
+    pub totals: Totals,
     /// The plan.
     pub plan: &'a Plan,
 }
@@ -46,7 +48,7 @@ pub struct Document<'a> {
 #[must_use]
 pub fn json(plan: &Plan) -> String {
     // A plan holds text, numbers, lists and maps with text as keys: nothing that JSON cannot say.
-    let document = Document { schema_version: PLAN_VERSION, plan };
+    let document = Document { schema_version: PLAN_VERSION, totals: plan.totals(), plan };
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
@@ -58,17 +60,15 @@ pub fn schema() -> Value {
     schemars::schema_for!(Document<'_>).to_value()
 }
 
-/// The exit code of `shakedown plan`: 0 runnable, 1 a precheck would fail, 5 a target could not be asked.
+/// The exit code of `shakedown plan`: 0 runnable, 1 a step would fail, 5 a target could not be asked.
 #[must_use]
 pub fn exit_code(plan: &Plan) -> u8 {
     let unasked = |error: &StepError| {
         matches!(error.class, ErrorClass::Unreachable | ErrorClass::Timeout | ErrorClass::Internal)
     };
     let failures: Vec<(&PlannedStep, &StepError)> = plan.predicted_failures().collect();
-    let refused = failures
-        .iter()
-        .any(|(step, error)| step.phase == Phase::Precheck && !step.continue_on_error && !unasked(error));
-    match (refused, failures.iter().any(|(_, error)| unasked(error))) {
+    let would_fail = failures.iter().any(|(step, error)| !step.continue_on_error && !unasked(error));
+    match (would_fail, failures.iter().any(|(_, error)| unasked(error))) {
         (true, _) => 1,
         (false, true) => 5,
         (false, false) => 0,
@@ -112,41 +112,33 @@ fn head(plan: &Plan, options: &Options) -> String {
 }
 
 fn foot(plan: &Plan, style: Style) -> String {
-    let (skipped, steps): (Vec<_>, Vec<_>) =
-        plan.steps.iter().partition(|step| step.forecast == Forecast::Skipped);
-    let of = |wanted: &dyn Fn(&PlannedStep) -> bool| steps.iter().filter(|step| wanted(step)).count();
-    let diagnostic = |step: &PlannedStep| step.phase == Phase::OnFailure;
-    let wait = |step: &PlannedStep| step.description.waits && !diagnostic(step);
-    let check = |step: &PlannedStep| !step.is_effect() && !wait(step) && !diagnostic(step);
-    let effect = |step: &PlannedStep| step.is_effect() && step.phase != Phase::Cleanup;
-    let (effects, undone) = (of(&effect), of(&|step| effect(step) && step.is_undone()));
-    let mut kinds = Vec::new();
-    for (n, text) in [
-        (of(&check), count(of(&check), "check")),
-        (
-            effects,
-            format!("{} ({undone} undone, {} without undo)", count(effects, "effect"), effects - undone),
-        ),
-        (of(&wait), count(of(&wait), "wait")),
-        (
-            of(&|step| step.is_effect() && step.phase == Phase::Cleanup),
-            format!("{} cleanup", of(&|step| step.is_effect() && step.phase == Phase::Cleanup)),
-        ),
-        (of(&diagnostic), format!("{} only after a failure", of(&diagnostic))),
-        (skipped.len(), format!("{} skipped", skipped.len())),
-    ] {
-        if n > 0 {
-            kinds.push(text);
-        }
-    }
+    let totals = plan.totals();
+    let Totals { undone, without_undo, .. } = totals;
+    let effects =
+        format!("{} ({undone} undone, {without_undo} without undo)", count(totals.effects, "effect"));
+    let kinds = [
+        (totals.checks, count(totals.checks, "check")),
+        (totals.effects, effects),
+        (totals.waits, count(totals.waits, "wait")),
+        (totals.cleanup, format!("{} cleanup", totals.cleanup)),
+        (totals.diagnostics, format!("{} only after a failure", totals.diagnostics)),
+        (totals.skipped, format!("{} skipped", totals.skipped)),
+    ];
+    let kinds: Vec<String> = kinds.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
     let mut parts = vec![match kinds.as_slice() {
         [] => "no steps".to_owned(),
-        kinds => format!("{}: {}", count(plan.steps.len(), "step"), kinds.join(", ")),
+        kinds => format!("{}: {}", count(totals.steps, "step"), kinds.join(", ")),
     }];
-    parts.push(format!("at worst {}", plan.worst_case()));
-    let predicted = plan.predicted_failures().count();
-    if predicted > 0 {
-        parts.push(style.paint(Tone::Bad, &count(predicted, "predicted failure")));
+    // The undo has a limit for each step; it is not what a run that passes waits for.
+    let apart = if undone > 0 { ", undo apart" } else { "" };
+    parts.push(format!("at worst {}{apart}", Millis(totals.worst_case_ms)));
+    if !totals.locks.is_empty() {
+        let names: Vec<_> = totals.locks.iter().map(|name| escape(name)).collect();
+        let word = if names.len() == 1 { "lock" } else { "locks" };
+        parts.push(format!("{word} {}", names.join(", ")));
+    }
+    if totals.predicted_failures > 0 {
+        parts.push(style.paint(Tone::Bad, &count(totals.predicted_failures, "predicted failure")));
     }
     parts.join(" · ")
 }
@@ -166,8 +158,8 @@ struct Columns {
     id: usize,
     title: usize,
     state: usize,
-    /// Whether titles are cut to their column.
-    cut: bool,
+    /// The columns of the terminal: titles are cut to their column, and what does not fit goes on below.
+    terminal: Option<usize>,
 }
 
 impl Columns {
@@ -177,11 +169,11 @@ impl Columns {
         let state = widest(&|row| width(&row.state)).min(STATE_COLUMN);
         let title = widest(&|row| width(&row.title));
         let Some(terminal) = terminal else {
-            return Self { id, title: title.min(TITLE_COLUMN), state, cut: false };
+            return Self { id, title: title.min(TITLE_COLUMN), state, terminal: None };
         };
         let outlook = widest(&|row| row.outlook.iter().map(|(_, text)| width(text) + 2).sum());
         let room = terminal.saturating_sub(4 + id + 2 + 2 + state + 2 + outlook).max(LEAST_TITLE);
-        Self { id, title: title.min(room), state, cut: true }
+        Self { id, title: title.min(room), state, terminal: Some(terminal) }
     }
 }
 
@@ -190,6 +182,7 @@ impl Row {
         let step = plan.step(id);
         let mut title = match &step.body.on {
             None => String::new(),
+            Some(Template::Literal(Value::String(host))) if host == "local" => String::new(),
             Some(Template::Literal(Value::String(host))) => format!("{}: ", escape(host)),
             Some(_) => "on a host known in the run: ".into(),
         };
@@ -204,8 +197,11 @@ impl Row {
             below: Vec::new(),
         };
         row.forecast(plan, id);
-        if step.is_effect() && step.forecast != Forecast::Skipped {
+        if step.is_effect() && !matches!(step.forecast, Forecast::Skipped(_)) {
             row.undo(step);
+        }
+        if let Some(lock) = &step.lock {
+            row.outlook.push((Some(Tone::Faint), format!("lock {}", escape(lock))));
         }
         if options.verbose {
             row.particulars(step);
@@ -230,9 +226,9 @@ impl Row {
             }
             Forecast::Will if step.description.waits => self.state = at_most(step),
             Forecast::Will => {}
-            Forecast::Skipped => {
-                let when = step.when.as_ref().map(|when| escape(when.text().trim()).into_owned());
-                self.state = format!("skipped: `{}` is false", when.unwrap_or_else(|| "when".into()));
+            Forecast::Skipped(why) => {
+                self.state = "skipped".into();
+                self.below.extend(escape_lines(why));
             }
             Forecast::Unknown(why) if step.description.waits => {
                 self.state = at_most(step);
@@ -245,10 +241,7 @@ impl Row {
     fn would_fail(&mut self, plan: &Plan, id: StepId, error: &StepError) {
         let step = plan.step(id);
         self.outlook.push((Some(Tone::Bad), "WOULD FAIL".into()));
-        self.outlook.push((
-            Some(Tone::Faint),
-            format!("{}:{}:{}", escape(&plan.source), step.at.line, step.at.column),
-        ));
+        self.outlook.push((Some(Tone::Faint), escape(&plan.place(step)).into_owned()));
         self.below.extend(escape_lines(&error.message));
         self.below.extend(error.details.iter().take(8).flat_map(|detail| escape_lines(detail)));
         let own = hint(plan, id, &Map::new());
@@ -288,9 +281,6 @@ impl Row {
             limits
                 .push(format!("up to {} attempts, {} apart at first", step.retry.attempts, step.retry.delay));
         }
-        if let Some(lock) = &step.lock {
-            limits.push(format!("lock: {}", escape(lock)));
-        }
         if step.continue_on_error {
             limits.push("its failure is tolerated".into());
         }
@@ -298,28 +288,47 @@ impl Row {
     }
 
     fn write(&self, columns: &Columns, style: Style, lines: &mut Vec<String>) {
-        let title = if columns.cut { shorten(&self.title, columns.title) } else { self.title.clone() };
+        let title = match columns.terminal {
+            Some(_) => shorten(&self.title, columns.title),
+            None => self.title.clone(),
+        };
+        let indent = 4 + columns.id + 2;
         let mut line = format!(
             "  {} {}  {}",
             style.paint(self.mark.1, &self.mark.0.to_string()),
             pad(&self.id, columns.id),
             pad(&title, columns.title)
         );
+        // What is wider than its column takes a line of its own: the columns behind it stay where they are.
+        let mut wrap = |line: &mut String, column: usize| {
+            lines.push(std::mem::replace(line, " ".repeat(column)).trim_end().to_owned());
+        };
+        let more = !self.state.is_empty() || !self.outlook.is_empty();
+        if more && (width(&self.id) > columns.id || width(&title) > columns.title) {
+            wrap(&mut line, indent + columns.title);
+        }
         line.push_str("  ");
         line.push_str(&pad(&self.state, columns.state));
+        let before_outlook = indent + columns.title + 2 + columns.state;
+        let outlook: usize = self.outlook.iter().map(|(_, text)| width(text) + 2).sum();
+        let too_wide = columns.terminal.is_some_and(|terminal| before_outlook + outlook > terminal);
+        if !self.outlook.is_empty() && width(&self.state) > columns.state {
+            wrap(&mut line, before_outlook);
+        } else if !self.outlook.is_empty() && too_wide && !self.state.is_empty() {
+            wrap(&mut line, indent);
+        }
         for (tone, text) in &self.outlook {
             line.push_str("  ");
             line.push_str(&tone.map_or_else(|| text.clone(), |tone| style.paint(tone, text)));
         }
         lines.push(line.trim_end().to_owned());
-        let indent = 4 + columns.id + 2;
         lines.extend(self.below.iter().map(|line| format!("{:indent$}{line}", "")));
     }
 }
 
 fn mark(step: &PlannedStep) -> (char, Tone) {
     match (&step.forecast, &step.description.effect) {
-        (Forecast::Skipped, _) => ('.', Tone::Faint),
+        (Forecast::Skipped(_), _) => ('.', Tone::Faint),
         (_, Effect::Reads) if step.description.waits => ('~', Tone::Faint),
         (_, Effect::Reads) => ('?', Tone::Faint),
         (..) if step.phase == Phase::Cleanup => ('-', Tone::Change),

@@ -4,20 +4,17 @@ use super::{PlanProblem, render::render};
 use crate::{
     expr::Scope,
     host::HostSpec,
-    playbook::{Playbook, Template},
+    playbook::{Playbook, Template, Var},
     secret::SecretSource,
 };
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::Path};
 
-pub(super) fn eval_vars(
-    playbook: &Playbook,
-    scope: &mut Scope,
-) -> Result<Map<String, Value>, Vec<PlanProblem>> {
+pub(super) fn eval_vars(defs: &[Var], scope: &mut Scope) -> Result<Map<String, Value>, Vec<PlanProblem>> {
     let mut vars = Map::new();
     let mut problems = Vec::new();
     scope.set("vars", Value::Object(vars.clone()));
-    for var in &playbook.vars {
+    for var in defs {
         match render(&var.value, scope) {
             Ok(value) => {
                 vars.insert(var.name.clone(), value);

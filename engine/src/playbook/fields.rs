@@ -68,6 +68,15 @@ impl<'n> Fields<'n> {
         Some((entry.1, entry.2))
     }
 
+    /// Adds a key with a value from elsewhere, unless it is there.
+    pub(super) fn add(&mut self, key: &'n str, span: Span, node: &'n Node) -> bool {
+        let is_new = !self.entries.iter().any(|(name, ..)| *name == key);
+        if is_new {
+            self.entries.push((key, span, node, false));
+        }
+        is_new
+    }
+
     /// The value of a key that is taken later.
     pub(super) fn peek(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|entry| entry.2)

@@ -24,7 +24,7 @@ const ALL: &str = "all";
 /// Everything that is wrong with it, in the order of the text.
 pub fn read_inventory(source: &Arc<Source>) -> Result<Inventory, Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
-    let Some(root) = raw::parse_visible(source, &mut found) else { return Err(found) };
+    let Some(root) = raw::parse_visible(source, 0, &mut found) else { return Err(found) };
     let mut inventory = Inventory::default();
     if let Some(mut fields) = Fields::of(&root, "inventory", &mut found) {
         let mut reader = Reader { found: &mut found, exprs: Vec::new() };

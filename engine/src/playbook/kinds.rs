@@ -3,7 +3,7 @@
 
 use super::{
     fields::short,
-    model::{ParamType, StepDef, Template},
+    model::{ParamType, StepDef, Template, global},
     names::{Allowed, Names},
     template::Placed,
 };
@@ -139,13 +139,14 @@ impl Names<'_> {
         }
         match (path[0].as_str(), field) {
             ("params", Some(name)) if path.len() == 2 => {
-                let param = self.params.iter().find(|param| param.name == name);
+                let param = self.spaces[allowed.space].params.iter().find(|param| param.name == name);
                 param.map_or(Kinds::ANY, |param| of_param(param.ty))
             }
             ("vars", Some(name)) => {
-                let Some(var) = self.vars.iter().find(|var| var.name == name) else { return Kinds::ANY };
+                let vars = self.spaces[allowed.space].vars;
+                let Some(var) = vars.iter().find(|var| var.name == name) else { return Kinds::ANY };
                 match walk_template(&var.value, &path[2..]) {
-                    Some(Ok(template)) => self.of_template(&template, depth),
+                    Some(Ok(template)) => self.of_template(&template, allowed.space, depth),
                     _ => Kinds::ANY,
                 }
             }
@@ -157,32 +158,45 @@ impl Names<'_> {
             },
             ("steps", Some(id)) => match path.get(2).map(String::as_str) {
                 Some("status") if path.len() == 3 => Kinds::TEXT,
-                Some("out") => match self.by_id.get(id).and_then(|step| self.output_of(step)) {
-                    Some(schema) => walk(&schema, &path[3..]).unwrap_or(Kinds::ANY),
-                    None => Kinds::ANY,
-                },
+                Some("out") => {
+                    match self.step_called(id, allowed.space).and_then(|step| self.output_of(step)) {
+                        Some(schema) => walk(&schema, &path[3..]).unwrap_or(Kinds::ANY),
+                        None => Kinds::ANY,
+                    }
+                }
                 _ => Kinds::ANY,
             },
             _ => Kinds::ANY,
         }
     }
 
-    fn of_template(&self, template: &Template, depth: usize) -> Kinds {
+    /// The step that a text calls so.
+    pub(super) fn step_called(&self, id: &str, space: usize) -> Option<&StepDef> {
+        match self.spaces[space].include {
+            None => self.by_id.get(id).copied(),
+            include => self.by_id.get(global(include, id).as_str()).copied(),
+        }
+    }
+
+    fn of_template(&self, template: &Template, space: usize, depth: usize) -> Kinds {
         match template {
             Template::Literal(value) => Kinds::of(value),
             Template::Text(_) => Kinds::TEXT,
             Template::List(_) => Kinds::LIST,
             Template::Map(_) => Kinds::MAP,
             Template::Expr(expr) | Template::Condition(expr) => match depth.checked_sub(1) {
-                Some(depth) => expr.kinds(&mut |path| self.kinds_of(path, &Allowed::default(), depth)),
+                Some(depth) => {
+                    let allowed = Allowed { space, ..Allowed::default() };
+                    expr.kinds(&mut |path| self.kinds_of(path, &allowed, depth))
+                }
                 None => Kinds::ANY,
             },
         }
     }
 
     /// A field of a var that is written in the playbook and does not have it.
-    pub(super) fn no_field_of_var(&self, path: &[String]) -> Option<NoField> {
-        let var = self.vars.iter().find(|var| Some(&var.name) == path.get(1))?;
+    pub(super) fn no_field_of_var(&self, path: &[String], space: usize) -> Option<NoField> {
+        let var = self.spaces[space].vars.iter().find(|var| Some(&var.name) == path.get(1))?;
         walk_template(&var.value, &path[2..])?.err()
     }
 

@@ -1,7 +1,9 @@
 //! From text to a valid [`Playbook`], with every mistake reported at once.
 
+mod defaults;
 mod fields;
 mod hosts;
+mod include;
 mod kinds;
 mod lint;
 mod model;
@@ -16,6 +18,7 @@ mod template;
 mod yaml_error;
 
 pub use hosts::read_inventory;
+pub use include::{Library, NoLibrary};
 pub use lint::{LINTS, lint};
 pub use model::*;
 pub(crate) use raw::too_large;

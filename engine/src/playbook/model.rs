@@ -24,6 +24,8 @@ pub struct Playbook {
     pub secrets: Vec<SecretDef>,
     /// How many local steps may work at once; the number of cores if not given.
     pub max_parallel: Option<usize>,
+    /// The fragments that it includes, each after the one that includes it.
+    pub includes: Vec<IncludeDef>,
     /// All steps, phase by phase, in the order of the file.
     pub steps: Vec<StepDef>,
     /// The files that its expressions load, as far as their names are known without a run.
@@ -37,6 +39,40 @@ pub struct LoadedFile {
     pub path: String,
     /// Where the path or the param stands in the expression.
     pub span: Span,
+}
+
+/// A fragment in the place where it is included.
+#[derive(Clone, Debug)]
+pub struct IncludeDef {
+    /// The id of the entry, as the whole playbook knows it.
+    pub id: String,
+    /// The fragment's file, or `bundled:NAME`.
+    pub source: String,
+    /// The include whose fragment it stands in; none in the playbook itself.
+    pub within: Option<String>,
+    /// The params of the fragment.
+    pub params: Vec<Param>,
+    /// `with`: values for them, with their places; expressions of the text that includes.
+    pub with: Vec<(String, Span, Template)>,
+    /// The vars of the fragment, in an order in which each can be evaluated.
+    pub vars: Vec<Var>,
+    /// Where the id of the entry stands.
+    pub span: Span,
+}
+
+/// The id by which the whole playbook knows a step that a text calls `id`: the steps of an include begin with its id.
+#[must_use]
+pub fn global(include: Option<&str>, id: &str) -> String {
+    include.map_or_else(|| id.to_owned(), |include| format!("{include}_{id}"))
+}
+
+/// What a text calls the step `id`; nothing if it does not know it.
+#[must_use]
+pub fn local<'i>(include: Option<&str>, id: &'i str) -> Option<&'i str> {
+    match include {
+        None => Some(id),
+        Some(include) => id.strip_prefix(include)?.strip_prefix('_'),
+    }
 }
 
 /// A parameter of a playbook.
@@ -148,8 +184,10 @@ pub struct SecretDef {
 /// A step as it is written.
 #[derive(Clone, Debug)]
 pub struct StepDef {
-    /// Its id, unique in the playbook.
+    /// Its id, unique in the playbook; of a fragment with that of the include before it.
     pub id: String,
+    /// The include whose fragment it stands in; none in the playbook itself. Its expressions see the names of that.
+    pub include: Option<String>,
     /// The phase it stands in.
     pub phase: Phase,
     /// `name`: what people call it.

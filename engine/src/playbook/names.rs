@@ -1,16 +1,11 @@
 //! Whether every name that an expression uses exists and may be used in its place.
 
-use super::{
-    fields::short,
-    kinds::walk,
-    steps::{StepReader, Use},
-    template::Placed,
-};
+use super::{fields::short, kinds::walk, steps::Use, template::Placed};
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, Span, did_you_mean},
     event::Phase,
     expr::{ROOTS, Reference},
-    playbook::{Inventory, Param, SecretDef, StepDef, Var},
+    playbook::{Inventory, Param, SecretDef, StepDef, Var, global, local},
     registry::Registry,
 };
 use serde_json::Value;
@@ -23,17 +18,26 @@ use std::{
 /// What `run` has.
 const RUN: [&str; 7] = ["id", "stamp", "started_at", "host", "user", "dir", "exe"];
 
-/// The names of a playbook.
-pub(super) struct Names<'p> {
+/// The names that a text declares: the playbook, or a fragment that it includes.
+pub(super) struct Space<'p> {
+    /// The id of the include.
+    pub(super) include: Option<&'p str>,
     pub(super) params: &'p [Param],
     pub(super) vars: &'p [Var],
+}
+
+/// The names of a playbook.
+pub(super) struct Names<'p> {
+    /// The playbook's own, then those of its includes.
+    pub(super) spaces: Vec<Space<'p>>,
     pub(super) inventory: &'p Inventory,
     pub(super) secrets: &'p [SecretDef],
     pub(super) steps: &'p [StepDef],
     /// The same by their ids: thousands of steps are each looked for among all.
     pub(super) by_id: BTreeMap<&'p str, &'p StepDef>,
     pub(super) registry: &'p Registry,
-    pub(super) used: BTreeSet<String>,
+    /// What is used: the space and `params.NAME`.
+    pub(super) used: BTreeSet<(usize, String)>,
     /// The schemas of outputs by step type.
     pub(super) schemas: RefCell<BTreeMap<String, Rc<Value>>>,
 }
@@ -54,6 +58,8 @@ pub(super) struct Allowed {
     pub(super) each: Option<Option<String>>,
     /// The step it belongs to.
     pub(super) step: Option<usize>,
+    /// The text it stands in.
+    pub(super) space: usize,
     /// The step type of which `out` is the output, where that is another step's than its own.
     pub(super) out_kind: Option<String>,
 }
@@ -78,7 +84,8 @@ impl From<&Use> for Allowed {
             out: of.out,
             watched: of.watched.clone(),
             each: of.each.clone(),
-            step: Some(of.step),
+            step: of.step,
+            space: of.space,
             out_kind: of.out_kind.clone(),
         }
     }
@@ -134,16 +141,15 @@ impl Names<'_> {
             return self.no_output(&schema, reference, 1, &whose, placed);
         }
         match root {
-            "params" => self.known(
-                root,
-                field,
-                self.params.iter().map(|param| param.name.as_str()).collect(),
-                at_field,
-            ),
-            "vars" => self
-                .known(root, field, self.vars.iter().map(|var| var.name.as_str()).collect(), at_field)
-                .or_else(|| {
-                    let missing = self.no_field_of_var(&reference.path)?;
+            "params" => {
+                let names =
+                    self.spaces[allowed.space].params.iter().map(|param| param.name.as_str()).collect();
+                self.known(root, field, names, allowed.space, at_field)
+            }
+            "vars" => {
+                let names = self.spaces[allowed.space].vars.iter().map(|var| var.name.as_str()).collect();
+                self.known(root, field, names, allowed.space, at_field).or_else(|| {
+                    let missing = self.no_field_of_var(&reference.path, allowed.space)?;
                     let at = missing.at + 2;
                     let message = format!(
                         "`{}` has no key `{}`",
@@ -153,21 +159,20 @@ impl Names<'_> {
                     let hint = missing.hint(&reference.path[at], "its keys are");
                     let span = placed.place(&reference.part(at));
                     Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
-                }),
-            "hosts" if allowed.hosts => self.known(
-                root,
-                field,
-                self.inventory.hosts.iter().map(|host| host.name.as_str()).collect(),
-                at_field,
-            ),
-            "run" => self.known(root, field, RUN.to_vec(), at_field),
+                })
+            }
+            "hosts" if allowed.hosts => {
+                let names = self.inventory.hosts.iter().map(|host| host.name.as_str()).collect();
+                self.known(root, field, names, 0, at_field)
+            }
+            "run" => self.known(root, field, RUN.to_vec(), 0, at_field),
             "secrets" if placed.condition => {
                 let message = "a condition cannot see a secret: it would show whether the secret is the same";
                 Some(Diagnostic::error(Code::OutOfPlace, message, span))
             }
             "secrets" => {
                 let names = self.secrets.iter().map(|secret| secret.name.as_str()).collect();
-                self.known(root, field, names, at_field)
+                self.known(root, field, names, 0, at_field)
             }
             "out" if allowed.out && allowed.watched.is_empty() => {
                 let schema = self.own_output(allowed)?;
@@ -226,17 +231,25 @@ impl Names<'_> {
         }
     }
 
-    fn known(&mut self, root: &str, field: Option<&str>, names: Vec<&str>, span: Span) -> Option<Diagnostic> {
+    fn known(
+        &mut self,
+        root: &str,
+        field: Option<&str>,
+        names: Vec<&str>,
+        space: usize,
+        span: Span,
+    ) -> Option<Diagnostic> {
         let Some(field) = field else {
-            self.used.extend(names.iter().map(|name| format!("{root}.{name}")));
+            self.used.extend(names.iter().map(|name| (space, format!("{root}.{name}"))));
             return None;
         };
         if names.contains(&field) {
-            self.used.insert(format!("{root}.{field}"));
+            self.used.insert((space, format!("{root}.{field}")));
             return None;
         }
         let message = format!("unknown name `{root}.{}`", short(field));
         let hint = did_you_mean(field, names.iter().copied()).unwrap_or_else(|| match names.as_slice() {
+            [] if space > 0 => format!("this fragment has no `{root}` of its own"),
             [] => format!("the playbook has no `{root}`"),
             names => format!("`{root}` has: {}", names.join(", ")),
         });
@@ -252,16 +265,15 @@ impl Names<'_> {
     ) -> Option<Diagnostic> {
         let id = reference.path.get(1)?;
         let own = allowed.step.and_then(|step| self.steps.get(step));
-        let Some(other) = self.by_id.get(id.as_str()).copied() else {
-            let names: Vec<&str> = self.steps.iter().map(|step| step.id.as_str()).collect();
-            let hint = did_you_mean(id, names.iter().copied())
-                .unwrap_or_else(|| format!("the steps are: {}", names.join(", ")));
+        let include = self.spaces[allowed.space].include;
+        let Some(other) = self.by_id.get(global(include, id).as_str()).copied() else {
+            let hint = self.near(include, id);
             let message = format!("unknown step `{}`", short(id));
             let span = placed.place(&reference.part(1));
             return Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint));
         };
         let own = own?;
-        if own.id == other.id {
+        if std::ptr::eq(own, other) {
             let message = format!("`{id}` refers to itself");
             return Some(
                 Diagnostic::error(Code::Cycle, message, span).hint("its own output is `out`, in `expect`"),
@@ -292,7 +304,8 @@ impl Names<'_> {
         placed: &Placed,
         span: Span,
     ) -> Option<Diagnostic> {
-        let id = &other.id;
+        // As the text calls it.
+        let id = reference.step()?;
         let asked = placed
             .expr
             .references()
@@ -341,17 +354,36 @@ impl Names<'_> {
         Some(Diagnostic::error(Code::UnknownName, message, span).hint(hint))
     }
 
+    /// What to say where a step is not known: the nearest, or all of its text.
+    fn near(&self, include: Option<&str>, id: &str) -> String {
+        let of_include = global(include, id);
+        let below: Vec<&str> = self
+            .steps
+            .iter()
+            .filter(|step| step.include.as_ref().is_some_and(|within| *within == of_include))
+            .filter_map(|step| local(include, &step.id))
+            .collect();
+        if !below.is_empty() {
+            return format!("`{}` is an include: its steps are: {}", short(id), below.join(", "));
+        }
+        let names: Vec<&str> = self.steps.iter().filter_map(|step| local(include, &step.id)).collect();
+        did_you_mean(id, names.iter().copied())
+            .unwrap_or_else(|| format!("the steps are: {}", names.join(", ")))
+    }
+
     /// `needs` names steps of the same phase.
     pub(super) fn needs(&self, found: &mut Diagnostics) {
         for step in self.steps {
+            let include = step.include.as_deref();
             for (need, span) in &step.needs {
+                let called = local(include, need).unwrap_or(need);
                 let diagnostic = match self.by_id.get(need.as_str()) {
                     Some(other) if other.id == step.id => {
-                        Some(Diagnostic::error(Code::Cycle, format!("`{need}` needs itself"), *span))
+                        Some(Diagnostic::error(Code::Cycle, format!("`{called}` needs itself"), *span))
                     }
                     Some(other) if other.phase != step.phase => {
                         let message =
-                            format!("`{need}` runs in `{}`, this step in `{}`", other.phase, step.phase);
+                            format!("`{called}` runs in `{}`, this step in `{}`", other.phase, step.phase);
                         let hint =
                             "phases follow each other by themselves; `needs` orders steps of one phase";
                         let diagnostic = Diagnostic::error(Code::OutOfPlace, message, *span);
@@ -363,16 +395,30 @@ impl Names<'_> {
                             .steps
                             .iter()
                             .filter(|other| other.phase == step.phase)
-                            .map(|other| other.id.as_str());
-                        let message = format!("unknown step `{}`", short(need));
+                            .filter_map(|other| local(include, &other.id));
+                        let message = format!("unknown step `{}`", short(called));
                         let diagnostic = Diagnostic::error(Code::UnknownName, message, *span);
-                        Some(match did_you_mean(need, names) {
+                        Some(match did_you_mean(called, names) {
                             Some(hint) => diagnostic.hint(hint),
                             None => diagnostic,
                         })
                     }
                 };
                 diagnostic.into_iter().for_each(|diagnostic| found.push(diagnostic));
+            }
+        }
+    }
+
+    /// Params and vars that nothing uses.
+    pub(super) fn unused(&self, found: &mut Diagnostics) {
+        for (space, Space { params, vars, .. }) in self.spaces.iter().enumerate() {
+            let params = params.iter().map(|param| ("param", "params", &param.name, param.span));
+            let vars = vars.iter().map(|var| ("var", "vars", &var.name, var.span));
+            for (what, root, name, span) in params.chain(vars) {
+                if !self.used.contains(&(space, format!("{root}.{name}"))) {
+                    let message = format!("{what} `{name}` is never used");
+                    found.push(Diagnostic::warning(Code::Unused, message, span));
+                }
             }
         }
     }
@@ -451,12 +497,5 @@ pub(super) fn order_vars(vars: Vec<Var>) -> Result<Vec<Var>, (Vec<String>, Vec<S
             }
         }
     }
-    Ok(ordered)
-}
-
-impl StepReader<'_, '_> {
-    /// What each expression of the steps may use, by position in the reader's list.
-    pub(super) fn take_uses(&mut self) -> Vec<Use> {
-        std::mem::take(&mut self.uses)
-    }
+    Some(ordered)
 }

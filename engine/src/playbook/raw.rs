@@ -194,16 +194,38 @@ pub(super) fn parse(source: &Source, found: &mut Vec<Diagnostic>) -> Result<Node
     }
 }
 
-/// Reads a text of our own language, in which nothing may look like something else.
+/// Reads a text of our own language, in which nothing may look like something else. Its bytes are counted from `base`.
 ///
 /// # Errors
 /// As [`parse`], or it holds characters that deceive; noted in `found`.
-pub(super) fn parse_visible(source: &Source, found: &mut Diagnostics) -> Option<Node> {
-    let mut repeated = Vec::new();
-    let parsed = parse(source, &mut repeated);
-    repeated.into_iter().for_each(|diagnostic| found.push(diagnostic));
-    deceptions(&source.text).into_iter().for_each(|diagnostic| found.push(diagnostic));
-    parsed.map_err(|diagnostic| found.push(diagnostic)).ok()
+pub(super) fn parse_visible(source: &Source, base: usize, found: &mut Diagnostics) -> Option<Node> {
+    let mut wrong = Vec::new();
+    let parsed = parse(source, &mut wrong);
+    wrong.extend(deceptions(&source.text));
+    let parsed = parsed.map_err(|diagnostic| wrong.push(diagnostic)).ok();
+    for mut diagnostic in wrong {
+        diagnostic.span = diagnostic.span.after(base);
+        diagnostic.related.iter_mut().for_each(|(span, _)| *span = span.after(base));
+        found.push(diagnostic);
+    }
+    let mut root = parsed?;
+    move_to(&mut root, base);
+    Some(root)
+}
+
+/// Counts the places of a tree from `base`.
+fn move_to(node: &mut Node, base: usize) {
+    node.span = node.span.after(base);
+    match &mut node.value {
+        NodeValue::Scalar(_) => {}
+        NodeValue::Seq(items) => items.iter_mut().for_each(|item| move_to(item, base)),
+        NodeValue::Map(entries) => {
+            for (_, span, value) in entries {
+                *span = span.after(base);
+                move_to(value, base);
+            }
+        }
+    }
 }
 
 /// Characters that turn the direction of text, look like a line break, or cannot be seen at all. Those that only join

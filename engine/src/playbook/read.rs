@@ -1,9 +1,11 @@
 //! Reads a whole playbook.
 
 use super::{
+    defaults::Defaults,
     fields::{Fields, entries, kind, short},
     hosts::{check_groups, read_groups, read_hosts},
-    names::{Allowed, Names, by_id, order_vars},
+    include::{Context, Library},
+    names::{Allowed, Names, Space, by_id, order_vars},
     raw::{self, Node, NodeValue, to_json},
     secrets::read_secrets,
     steps::{Around, StepReader, Use, check_name},
@@ -14,7 +16,7 @@ use crate::{
     event::Phase,
     expr::Loaded,
     graph::{Cycle, Graph},
-    playbook::{Inventory, LoadedFile, Param, ParamType, Playbook, Var},
+    playbook::{IncludeDef, Inventory, LoadedFile, Param, ParamType, Playbook, StepDef, Var, local},
     registry::Registry,
 };
 use serde_json::Value;
@@ -23,6 +25,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::Path,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -38,19 +41,20 @@ const TYPES: [(&str, ParamType); 9] = [
     ("map", ParamType::Map),
 ];
 
-/// Reads a playbook that may also name the hosts and groups of `inventory`: gives it with the warnings, or everything
-/// that is wrong with it.
+/// Reads a playbook that may also name the hosts and groups of `inventory`, and include the fragments of `library`:
+/// gives it with the warnings, or everything that is wrong with it.
 ///
 /// # Errors
-/// All mistakes, in the order of the text.
+/// All mistakes, in the order of the text; those of the included texts come after its own.
 pub fn read(
     source: Arc<Source>,
     registry: &Registry,
     inventory: &Inventory,
+    library: &dyn Library,
 ) -> Result<(Playbook, Diagnostics), Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
-    let Some(root) = raw::parse_visible(&source, &mut found) else { return Err(found) };
-    match read_root(&root, registry, inventory, &mut found) {
+    let Some(root) = raw::parse_visible(&source, 0, &mut found) else { return Err(found) };
+    match read_root(&source, &root, registry, inventory, library, &mut found) {
         Some((playbook, places)) if !found.has_errors() => {
             if let Err(cycles) = Graph::new(&playbook) {
                 for cycle in cycles {
@@ -82,9 +86,13 @@ impl Places {
         for (before, after) in cycle.steps.iter().zip(next) {
             let (before, step) = (&steps[*before], &steps[*after]);
             let need = step.needs.iter().find(|(id, _)| *id == before.id).map(|(_, span)| *span);
-            let exprs =
-                self.uses.iter().filter(|of| of.step == *after).flat_map(|of| &self.exprs[of.exprs.clone()]);
-            if let Some(span) = need.or_else(|| reference_to(exprs, &["steps", &before.id])) {
+            let exprs = self
+                .uses
+                .iter()
+                .filter(|of| of.step == Some(*after))
+                .flat_map(|of| &self.exprs[of.exprs.clone()]);
+            let called = local(step.include.as_deref(), &before.id).unwrap_or(&before.id);
+            if let Some(span) = need.or_else(|| reference_to(exprs, &["steps", called])) {
                 diagnostic = diagnostic.related(span, format!("`{}` waits for `{}`", step.id, before.id));
             }
         }
@@ -103,9 +111,11 @@ fn reference_to<'p>(exprs: impl IntoIterator<Item = &'p Placed>, name: &[&str]) 
 }
 
 fn read_root(
+    source: &Arc<Source>,
     root: &Node,
     registry: &Registry,
     inventory: &Inventory,
+    library: &dyn Library,
     found: &mut Diagnostics,
 ) -> Option<(Playbook, Places)> {
     if let NodeValue::Scalar(Value::Null) = root.value {
@@ -149,6 +159,9 @@ fn read_root(
     check_groups(&inventory, reader.found);
     let secrets = fields.take("secrets").map(|(_, node)| read_secrets(node, &mut reader)).unwrap_or_default();
     let host_exprs = var_exprs.end..reader.exprs.len();
+    let kinds = registry.kinds();
+    let defaults = fields.take("defaults").map(|(_, node)| Defaults::read(node, &kinds, reader.found));
+    let defaults = Rc::new(defaults.unwrap_or_default());
     let mut steps = StepReader {
         reader: &mut reader,
         registry,
@@ -158,18 +171,32 @@ fn read_root(
         uses: Vec::new(),
         steps: Vec::new(),
         ids: BTreeMap::new(),
+        main: source.clone(),
+        context: Context::of_playbook(defaults.clone()),
+        library,
+        includes: Vec::new(),
+        included_bytes: 0,
+        too_much: false,
+        bases: BTreeMap::new(),
+        on_places: Vec::new(),
     };
-    let mut on_places = Vec::new();
     for phase in Phase::ALL {
         if let Some((_, node)) = fields.take(phase.name()) {
             steps.phase(phase, node);
-            find_hosts(node, 0, &mut on_places);
+            find_hosts(node, 0, &mut steps.on_places);
         }
     }
-    let uses = steps.take_uses();
-    let steps = steps.steps;
+    let StepReader { uses, mut steps, includes, on_places, .. } = steps;
     let exprs = reader.exprs;
+    if let Some((_, span, _)) = fields.rest().into_iter().find(|(key, ..)| *key == "steps") {
+        let message = "a playbook has phases, and a fragment has `steps`";
+        let hint = "include a fragment in a phase of a playbook: ID: { include: FILE }";
+        found.push(Diagnostic::error(Code::OutOfPlace, message, span).hint(hint));
+        fields.accept("steps");
+    }
     fields.finish(&[], found);
+    defaults.finish(found);
+    need_whole_includes(&mut steps, &includes);
     if steps.is_empty() && !found.has_errors() {
         let message = "the playbook has no steps";
         found.push(
@@ -178,9 +205,14 @@ fn read_root(
         );
     }
 
+    let mut spaces = vec![Space { include: None, params: &params, vars: &vars }];
+    spaces.extend(includes.iter().map(|include| Space {
+        include: Some(&include.id),
+        params: &include.params,
+        vars: &include.vars,
+    }));
     let mut names = Names {
-        params: &params,
-        vars: &vars,
+        spaces,
         inventory: &inventory,
         secrets: &secrets,
         steps: &steps,
@@ -200,26 +232,9 @@ fn read_root(
     }
     names.needs(found);
     names.host_names(&on_places, found);
-    for param in &params {
-        if !names.used.contains(&format!("params.{}", param.name)) {
-            found.push(Diagnostic::warning(
-                Code::Unused,
-                format!("param `{}` is never used", param.name),
-                param.span,
-            ));
-        }
-    }
-    for var in &vars {
-        if !names.used.contains(&format!("vars.{}", var.name)) {
-            found.push(Diagnostic::warning(
-                Code::Unused,
-                format!("var `{}` is never used", var.name),
-                var.span,
-            ));
-        }
-    }
+    names.unused(found);
     for secret in &secrets {
-        if !names.used.contains(&format!("secrets.{}", secret.name)) {
+        if !names.used.contains(&(0, format!("secrets.{}", secret.name))) {
             let message = format!("secret `{}` is never used", secret.name);
             found.push(Diagnostic::warning(Code::Unused, message, secret.span));
         }
@@ -240,7 +255,7 @@ fn read_root(
             return None;
         }
     };
-    let files = files(&exprs, &params);
+    let files = files(&exprs, &uses, &params);
     let playbook = Playbook {
         sources: found.sources().clone(),
         name,
@@ -250,6 +265,7 @@ fn read_root(
         inventory,
         secrets,
         max_parallel,
+        includes,
         steps,
         files,
     };
@@ -257,7 +273,11 @@ fn read_root(
 }
 
 /// The files that expressions load, as far as their names are known without a run.
-fn files(exprs: &[Placed], params: &[Param]) -> Vec<LoadedFile> {
+fn files(exprs: &[Placed], uses: &[Use], params: &[Param]) -> Vec<LoadedFile> {
+    // The params of fragments are known by the same names, and are others.
+    let of_fragments: BTreeSet<usize> =
+        uses.iter().filter(|of| of.space > 0).flat_map(|of| of.exprs.clone()).collect();
+    let own = exprs.iter().enumerate().filter(|(at, _)| !of_fragments.contains(at)).map(|(_, placed)| placed);
     let path = |loaded: &Loaded| match loaded {
         Loaded::Path(path) => Some(path.clone()),
         Loaded::Param(name) => {
@@ -272,7 +292,35 @@ fn files(exprs: &[Placed], params: &[Param]) -> Vec<LoadedFile> {
         });
         found.collect::<Vec<_>>()
     };
-    exprs.iter().flat_map(one).collect()
+    own.flat_map(one).collect()
+}
+
+/// Who needs an include needs all of its steps.
+fn need_whole_includes(steps: &mut [StepDef], includes: &[IncludeDef]) {
+    let ids: BTreeSet<&str> = includes.iter().map(|include| include.id.as_str()).collect();
+    if !steps.iter().any(|step| step.needs.iter().any(|(need, _)| ids.contains(need.as_str()))) {
+        return;
+    }
+    let within: BTreeMap<&str, Option<&str>> =
+        includes.iter().map(|include| (include.id.as_str(), include.within.as_deref())).collect();
+    let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for step in steps.iter() {
+        let mut include = step.include.as_deref();
+        while let Some(id) = include {
+            members.entry(id.to_owned()).or_default().push(step.id.clone());
+            include = within.get(id).copied().flatten();
+        }
+    }
+    for step in steps {
+        let needs = std::mem::take(&mut step.needs);
+        for (need, span) in needs {
+            match (ids.contains(need.as_str()), members.get(&need)) {
+                (true, Some(all)) => step.needs.extend(all.iter().map(|id| (id.clone(), span))),
+                (true, None) => {}
+                (false, _) => step.needs.push((need, span)),
+            }
+        }
+    }
 }
 
 /// The entries of a section that is a map from names; notes names that cannot be one.
@@ -291,7 +339,7 @@ pub(super) fn named<'n>(
     entries
 }
 
-fn read_params(node: &Node, found: &mut Diagnostics) -> Vec<Param> {
+pub(super) fn read_params(node: &Node, found: &mut Diagnostics) -> Vec<Param> {
     let mut params = Vec::new();
     for (name, span, node) in named(node, "params", "a param's name", found) {
         let Some(mut fields) = Fields::of(node, "param", found) else { continue };
@@ -339,7 +387,7 @@ fn read_params(node: &Node, found: &mut Diagnostics) -> Vec<Param> {
     params
 }
 
-fn read_vars(node: &Node, reader: &mut Reader<'_>) -> Vec<Var> {
+pub(super) fn read_vars(node: &Node, reader: &mut Reader<'_>) -> Vec<Var> {
     let entries = named(node, "vars", "a var's name", reader.found);
     entries
         .into_iter()
@@ -348,7 +396,7 @@ fn read_vars(node: &Node, reader: &mut Reader<'_>) -> Vec<Var> {
 }
 
 /// The literal values of `on` below a section; whether it is a step's own.
-fn find_hosts(node: &Node, depth: usize, places: &mut Vec<(String, Span, bool)>) {
+pub(super) fn find_hosts(node: &Node, depth: usize, places: &mut Vec<(String, Span, bool)>) {
     match &node.value {
         NodeValue::Scalar(_) => {}
         NodeValue::Seq(items) => items.iter().for_each(|item| find_hosts(item, depth + 1, places)),
@@ -359,7 +407,7 @@ fn find_hosts(node: &Node, depth: usize, places: &mut Vec<(String, Span, bool)>)
                         places.push((name.clone(), value.span, depth == 1));
                     }
                     // Parameters of step types have keys of their own, except for nested steps.
-                    (NodeValue::Map(_), "retry" | "values" | "params" | "env") => {}
+                    (NodeValue::Map(_), "retry" | "values" | "params" | "env" | "with") => {}
                     _ => find_hosts(value, depth + 1, places),
                 }
             }

@@ -2,11 +2,13 @@
 
 use super::{
     fields::{Fields, kind, short},
+    include::{Context, Library, is_include},
+    model::IncludeDef,
     raw::{Node, NodeValue},
     template::Reader,
 };
 use crate::{
-    diagnostic::{Code, Diagnostic, Span, did_you_mean},
+    diagnostic::{Code, Diagnostic, Source, Span, did_you_mean},
     error::ErrorClass,
     event::Phase,
     expr::Kinds,
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    sync::Arc,
 };
 
 /// Which expressions (by position in [`Reader::exprs`]) may use which names.
@@ -32,8 +35,10 @@ pub(super) struct Use {
     pub(super) steps: bool,
     /// The `as` of a `foreach`, if the step has one.
     pub(super) each: Option<Option<String>>,
-    /// The step that the expression belongs to.
-    pub(super) step: usize,
+    /// The step that the expression belongs to, if to one.
+    pub(super) step: Option<usize>,
+    /// The text it stands in: 0 is the playbook, 1 its first include.
+    pub(super) space: usize,
     /// The step type of which `out` is the output, where that is a step inside of this one.
     pub(super) out_kind: Option<String>,
 }
@@ -60,9 +65,23 @@ pub(super) struct StepReader<'r, 'a> {
     pub(super) steps: Vec<StepDef>,
     /// Their ids: thousands of steps are each looked for among all.
     pub(super) ids: BTreeMap<String, Span>,
+    /// The playbook's own text.
+    pub(super) main: Arc<Source>,
+    /// Where steps are read.
+    pub(super) context: Context,
+    /// Finds fragments.
+    pub(super) library: &'r dyn Library,
+    pub(super) includes: Vec<IncludeDef>,
+    pub(super) included_bytes: usize,
+    /// Whether a limit of includes has been passed.
+    pub(super) too_much: bool,
+    /// Where the texts of fragments begin, by their names.
+    pub(super) bases: BTreeMap<String, usize>,
+    /// Names of hosts that stand in steps as they are; whether it is a step's own `on`.
+    pub(super) on_places: Vec<(String, Span, bool)>,
 }
 
-const STEP_KEYS: [&str; 14] = [
+pub(super) const STEP_KEYS: [&str; 14] = [
     "name",
     "needs",
     "when",
@@ -94,7 +113,25 @@ impl StepReader<'_, '_> {
             return;
         };
         for (id, span, body) in entries {
-            self.step(phase, id, *span, body);
+            match is_include(body) {
+                true => self.include(phase, id, *span, body),
+                false => self.step(phase, id, *span, body),
+            }
+        }
+    }
+
+    /// Notes an id; `called` is what the text calls it.
+    pub(super) fn new_id(&mut self, id: &str, called: &str, span: Span) {
+        if let Some(first) = self.ids.get(id) {
+            let message = format!("the step `{}` exists already", short(called));
+            let hint = match self.includes.is_empty() {
+                true => "ids are unique over all phases",
+                false => "ids are unique over all phases; the steps of an include begin with its id and `_`",
+            };
+            let diagnostic = Diagnostic::error(Code::Duplicate, message, span).related(*first, "first here");
+            self.reader.found.push(diagnostic.hint(hint));
+        } else {
+            self.ids.insert(id.to_owned(), span);
         }
     }
 
@@ -103,14 +140,11 @@ impl StepReader<'_, '_> {
         if let Some(diagnostic) = valid {
             self.reader.found.push(diagnostic);
         }
-        if let Some(first) = self.ids.get(id) {
-            let message = format!("the step `{}` exists already", short(id));
-            let diagnostic = Diagnostic::error(Code::Duplicate, message, span).related(*first, "first here");
-            self.reader.found.push(diagnostic.hint("ids are unique over all phases"));
-        } else {
-            self.ids.insert(id.to_owned(), span);
-        }
+        let global = self.context.global(id);
+        self.new_id(&global, id, span);
+        let context = self.context.clone();
         let Some(mut fields) = Fields::of(node, "step", self.reader.found) else { return };
+        context.fill(phase, &mut fields);
         let position = self.steps.len();
         let mut mark = self.reader.exprs.len();
         let alias_span = fields.peek("as").map_or(span, |node| node.span);
@@ -147,7 +181,7 @@ impl StepReader<'_, '_> {
         }
 
         let name = fields.text("name", self.reader.found);
-        let needs = self.needs(&mut fields);
+        let needs: Vec<_> = self.needs(&mut fields).into_iter().chain(context.needs()).collect();
         let keep = self.keep(&mut fields);
         let continue_on_error = fields.flag("continue_on_error", self.reader.found);
         let duration = json!({ "type": "string", "format": "duration" });
@@ -185,9 +219,9 @@ impl StepReader<'_, '_> {
                 self.reader.found.push(Diagnostic::warning(Code::Unused, message, undo));
             }
         }
-        let id = id.to_owned();
         self.steps.push(StepDef {
-            id,
+            id: global,
+            include: context.include,
             phase,
             name,
             needs,
@@ -219,7 +253,8 @@ impl StepReader<'_, '_> {
                 watched: around.watched,
                 steps,
                 each: each.clone(),
-                step,
+                step: Some(step),
+                space: self.context.space,
                 out_kind: around.until,
             });
         }
@@ -240,12 +275,29 @@ impl StepReader<'_, '_> {
         items
     }
 
+    /// Notes that the expressions read since `mark` belong to no step, and see the names of a text.
+    pub(super) fn use_since(&mut self, mark: usize, space: usize) {
+        let exprs = mark..self.reader.exprs.len();
+        let (out, steps) = (false, false);
+        self.uses.push(Use {
+            exprs,
+            out,
+            watched: Vec::new(),
+            steps,
+            each: None,
+            step: None,
+            space,
+            out_kind: None,
+        });
+    }
+
     fn text_field(&mut self, fields: &mut Fields<'_>, key: &'static str) -> Option<Template> {
         let (_, node) = fields.take(key)?;
         Some(self.shaped(node, &json!({ "type": "string" }), key))
     }
 
-    fn needs(&mut self, fields: &mut Fields<'_>) -> Vec<(String, Span)> {
+    /// `needs`, with ids as the whole playbook knows them.
+    pub(super) fn needs(&mut self, fields: &mut Fields<'_>) -> Vec<(String, Span)> {
         let Some((_, node)) = fields.take("needs") else { return Vec::new() };
         let items: Vec<&Node> = match &node.value {
             NodeValue::Seq(items) => items.iter().collect(),
@@ -254,7 +306,7 @@ impl StepReader<'_, '_> {
         let mut needs = Vec::new();
         for item in items {
             match &item.value {
-                NodeValue::Scalar(Value::String(id)) => needs.push((id.clone(), item.span)),
+                NodeValue::Scalar(Value::String(id)) => needs.push((self.context.global(id), item.span)),
                 _ => {
                     let message = format!("`needs`: expected the id of a step, found {}", kind(item));
                     self.reader.found.push(Diagnostic::error(Code::WrongType, message, item.span));
@@ -364,6 +416,8 @@ impl StepReader<'_, '_> {
             self.reader.found.push(Diagnostic::error(Code::Conflict, message, kind_span));
         }
         let errors_before = self.reader.found.iter().count();
+        let merged = self.context.defaults.merged(kind, node);
+        let node = merged.as_ref().unwrap_or(node);
         let params = self.shaped(node, &step.params_schema(), kind);
         let body = Body { kind: kind.to_owned(), params, on };
         if self.reader.found.iter().count() == errors_before {

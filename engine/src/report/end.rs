@@ -200,18 +200,20 @@ fn left(lines: &mut Vec<String>, summary: &Summary, style: Style) {
 
 /// The steps that never ran, or not to their end, gathered by the reason.
 fn not_run(lines: &mut Vec<String>, summary: &Summary, style: Style) {
-    let mut reasons: Vec<((StepStatus, &str), Vec<&str>)> = Vec::new();
-    for (_, step) in summary.steps() {
-        if !matches!(step.status, StepStatus::NotRun | StepStatus::Stopped) {
-            continue;
-        }
-        let reason = (step.status, step.why.as_deref().unwrap_or_default());
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+    let stopped = summary.steps().filter(|(_, step)| step.status == StepStatus::Stopped);
+    let mut stopped_for: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (_, step) in stopped {
+        let why = step.why.as_deref().unwrap_or_default();
+        match stopped_for.iter_mut().find(|(known, _)| *known == why) {
             Some((_, steps)) => steps.push(&step.id),
-            None => reasons.push((reason, vec![&step.id])),
+            None => stopped_for.push((why, vec![&step.id])),
         }
     }
-    for ((status, why), steps) in reasons {
+    let stopped = stopped_for.into_iter().map(|(why, steps)| (StepStatus::Stopped, why, steps));
+    let never = summary.not_ran.iter().map(|not_ran| {
+        (not_ran.status, not_ran.why.as_str(), not_ran.steps.iter().map(String::as_str).collect())
+    });
+    for (status, why, steps) in stopped.chain(never) {
         let names: Vec<_> = steps.iter().take(8).map(|id| escape(id)).collect();
         let mut text = format!("{}: {}", status.word(), names.join(", "));
         if steps.len() > names.len() {
@@ -221,8 +223,29 @@ fn not_run(lines: &mut Vec<String>, summary: &Summary, style: Style) {
     }
 }
 
+/// What was planned and what ran of it, with the count of each reason if that is less.
+fn planned(summary: &Summary) -> String {
+    let counts = &summary.counts;
+    let mut text = format!("planned {}, ran {}", counts.planned, counts.ran);
+    let mut why = Vec::new();
+    for status in [StepStatus::Skipped, StepStatus::NotRun] {
+        let of_status = summary.not_ran.iter().filter(|not_ran| not_ran.status == status);
+        let n: usize = of_status.map(|not_ran| not_ran.steps.len()).sum();
+        if n > 0 {
+            why.push(format!("{n} {}", status.word()));
+        }
+    }
+    if !why.is_empty() {
+        let _infallible = write!(text, " ({})", why.join(", "));
+    }
+    text
+}
+
 fn foot(summary: &Summary, options: &Options<'_>) -> Option<String> {
     let mut parts = Vec::new();
+    if summary.ending.is_some() {
+        parts.push(planned(summary));
+    }
     if let Some(leftovers) = &summary.leftovers {
         if summary.undone.all > 0 {
             parts.push(format!("undone {} of {}", summary.undone.done, summary.undone.all));

@@ -3,7 +3,7 @@
 use super::{
     cut, hint, rfc3339,
     summary::{
-        Attempt, Counts, Ending, ErrorSummary, PhaseSummary, REPORT_VERSION, StepStatus, StepSummary,
+        Attempt, Counts, Ending, ErrorSummary, NotRan, PhaseSummary, REPORT_VERSION, StepStatus, StepSummary,
         Summary, Tally, UndoStatus, UndoSummary, exit_code,
     },
 };
@@ -50,6 +50,7 @@ impl Summary {
             exit_code: None,
             decision: None,
             counts: Counts::default(),
+            not_ran: Vec::new(),
             undone: Tally::default(),
             cleanup: Tally::default(),
             database: None,
@@ -296,7 +297,22 @@ impl Summary {
                 step.why = why;
             }
         }
+        self.not_ran = self.why_not_ran();
         self.count();
+    }
+
+    /// The steps that never began, without diagnostics, gathered by the reason.
+    fn why_not_ran(&self) -> Vec<NotRan> {
+        let mut reasons: Vec<NotRan> = Vec::new();
+        let planned = self.steps().filter(|(phase, _)| phase.phase != Phase::OnFailure);
+        for (_, step) in planned.filter(|(_, step)| step.attempts.is_empty()) {
+            let why = step.why.clone().unwrap_or_default();
+            match reasons.iter_mut().find(|known| known.status == step.status && known.why == why) {
+                Some(known) => known.steps.push(step.id.clone()),
+                None => reasons.push(NotRan { status: step.status, why, steps: vec![step.id.clone()] }),
+            }
+        }
+        reasons
     }
 
     fn why_skipped(&self, step: StepId, reason: &SkipReason) -> String {
@@ -414,7 +430,7 @@ fn not_begun(plan: &Plan, step: &PlannedStep) -> StepSummary {
         name: step.name.clone(),
         kind: step.body.kind.clone(),
         title: step.description.title.clone(),
-        at: format!("{}:{}:{}", plan.source, step.at.line, step.at.column),
+        at: plan.place(step),
         effect: step.is_effect(),
         continue_on_error: step.continue_on_error,
         status: StepStatus::Pending,

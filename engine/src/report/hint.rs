@@ -8,14 +8,15 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
-/// The `hint` of a step, rendered as far as params, vars, the run and `steps` (as expressions see them) allow: an
+/// The `hint` of a step, rendered as far as params, vars, the run and `steps` (by their ids in the playbook) allow: an
 /// expression that has no value stands as its text. It is advice beside an error, so it never is one.
 #[must_use]
 pub fn hint(plan: &Plan, step: StepId, steps: &Map<String, Value>) -> Option<String> {
     let step = plan.steps.get(step.0)?;
     let template = step.hint.as_ref()?;
     let mut scope = scope_of(plan, step, &Scope::default());
-    scope.set("steps", Value::Object(steps.clone()));
+    let known = steps.iter().filter_map(|(id, seen)| Some((step.calls(id)?.to_owned(), seen.clone())));
+    scope.set("steps", Value::Object(known.collect()));
     let words = match template {
         Template::Text(parts) => parts.iter().map(|part| words(part, &scope)).collect(),
         Template::Expr(expr) => words(&Part::Expr(expr.clone()), &scope),

@@ -51,6 +51,8 @@ pub struct Summary {
     pub decision: Option<Decision>,
     /// The steps, counted, without those of `on_failure`.
     pub counts: Counts,
+    /// Why less ran than was planned, gathered by the reason; empty if all ran, and before the end.
+    pub not_ran: Vec<NotRan>,
     /// The effects that were to be taken back.
     pub undone: Tally,
     /// The cleanup steps that were started.
@@ -118,6 +120,17 @@ pub struct Counts {
     pub skipped: usize,
     /// Those that were never started.
     pub not_run: usize,
+}
+
+/// Steps that never began, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NotRan {
+    /// What became of them: `skipped` or `not_run`.
+    pub status: StepStatus,
+    /// Why, in words.
+    pub why: String,
+    /// Their ids, in the order of the plan.
+    pub steps: Vec<String>,
 }
 
 /// How many of how many.

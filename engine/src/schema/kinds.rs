@@ -12,6 +12,22 @@ pub(super) fn add(properties: &mut Value, registry: &Registry) {
     }
 }
 
+/// Adds some parameters of each step type: of a default none is required.
+pub(super) fn add_defaults(properties: &mut Map<String, Value>, registry: &Registry) {
+    for kind in registry.iter() {
+        let mut map = values::value(kind.params_schema());
+        if let Value::Object(map) = &mut map {
+            map.insert("title".into(), kind.kind().into());
+            map.insert("type".into(), "object".into());
+            map.insert("description".into(), format!("Parameters of all `{}` steps.", kind.kind()).into());
+            for key in ["pattern", "patternErrorMessage", "required"] {
+                map.remove(key);
+            }
+        }
+        properties.insert(kind.kind().to_owned(), map);
+    }
+}
+
 /// A map or an expression in place of it. An editor inserts a snippet only for what has no keys of its own: so the map
 /// stands one level below.
 fn params(kind: &dyn DynStep) -> Value {

@@ -4,7 +4,7 @@ mod kinds;
 mod values;
 
 use crate::{error::ErrorClass, event::Phase, registry::Registry};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use values::{condition, duration, value};
 
 /// A name that expressions can use.
@@ -57,6 +57,7 @@ pub fn playbook(registry: &Registry) -> Value {
             "additionalProperties": { "$ref": "#/definitions/secret" },
             "examples": [{ "token": { "file": "/etc/shakedown/token" } }],
         },
+        "defaults": { "$ref": "#/definitions/defaults" },
         "max_parallel": {
             "description": "How many local steps may work at once; the number of cores if not given.",
             "type": "integer", "minimum": 1, "maximum": 1000, "examples": [4],
@@ -75,11 +76,84 @@ pub fn playbook(registry: &Registry) -> Value {
         "definitions": {
             "step": step(registry),
             "nested": nested(registry),
+            "defaults": defaults(registry),
             "param": param(),
             "host": host(),
             "group": group(),
             "secret": secret(),
         },
+    })
+}
+
+/// The schema of a fragment, which playbooks include (JSON Schema draft 7).
+#[must_use]
+pub fn fragment(registry: &Registry) -> Value {
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Shakedown fragment",
+        "type": "object",
+        "required": ["steps"],
+        "additionalProperties": false,
+        "properties": {
+            "name": text("The fragment's name.", &["daemon"]),
+            "description": text("What it is for, in a sentence.", &["A unit is active and quiet."]),
+            "params": {
+                "description": "What `with` may set, and must if there is no default; read as `params.NAME`.",
+                "type": "object",
+                "title": "params",
+                "propertyNames": names(),
+                "additionalProperties": { "$ref": "#/definitions/param" },
+                "examples": [{ "unit": { "type": "string", "description": "The unit" } }],
+            },
+            "vars": {
+                "description": "Values derived from the params, read as `vars.NAME`.",
+                "type": "object",
+                "title": "vars",
+                "propertyNames": names(),
+                "examples": [{ "folder": "${{ dirname(params.path) }}" }],
+            },
+            "defaults": { "$ref": "#/definitions/defaults" },
+            "steps": {
+                "description": "Its steps: a map from ids to steps. Their phase is that of the include.",
+                "type": "object",
+                "title": "steps",
+                "propertyNames": names(),
+                "additionalProperties": { "$ref": "#/definitions/step" },
+            },
+        },
+        "definitions": {
+            "step": step(registry),
+            "nested": nested(registry),
+            "defaults": defaults(registry),
+            "param": param(),
+        },
+    })
+}
+
+/// What steps have unless they say otherwise.
+fn defaults(registry: &Registry) -> Value {
+    let step = step(registry);
+    let keys = ["timeout", "retry", "keep", "lock"];
+    let of_steps = || keys.map(|key| (key.to_owned(), step["properties"][key].clone())).into_iter();
+    let phase = |phase: Phase| {
+        json!({
+            "description": format!("The same for the steps of `{phase}`."),
+            "type": "object",
+            "title": phase.name(),
+            "additionalProperties": false,
+            "properties": of_steps().collect::<Map<_, _>>(),
+        })
+    };
+    let mut properties: Map<String, Value> = of_steps().collect();
+    properties.extend(Phase::ALL.map(|name| (name.name().to_owned(), phase(name))));
+    kinds::add_defaults(&mut properties, registry);
+    json!({
+        "description": "What steps of this file have unless they say otherwise: a step's own key wins over that of its phase, and that over the one for all.",
+        "type": "object",
+        "title": "defaults",
+        "additionalProperties": false,
+        "properties": properties,
+        "examples": [{ "timeout": "1m", "precheck": { "timeout": "3s" } }],
     })
 }
 
@@ -269,6 +343,15 @@ fn step(registry: &Registry) -> Value {
         },
         "on": text("The host it acts on, or a group: then it runs on each of its hosts. This machine if not given.", &["nas", "all"]),
         "lock": text("A named lock across runs: waits until it is free.", &["media-database"]),
+        "include": text(
+            "In place of a step: the steps of a fragment, a file or bundled:NAME.",
+            &["bundled:daemon", "parts/precheck.yaml"],
+        ),
+        "with": {
+            "description": "Values for the params of the fragment that is included.",
+            "type": "object",
+            "examples": [{ "unit": "media-sync-daemon" }],
+        },
         "hint": text("What to do when it fails, best a command.", &["sudo systemctl restart media-sync-daemon"]),
     });
     kinds::add(&mut properties, registry);

@@ -57,6 +57,9 @@ pub struct Services {
     pub resident: Mutex<BTreeMap<String, Box<dyn std::any::Any + Send>>>,
     /// The secrets that the playbook names.
     pub secrets: Arc<Secrets>,
+    /// Whether a plan looks ahead rather than a run works: nothing may be opened for writing, not even to see whether
+    /// it could be.
+    pub looks_only: bool,
 }
 
 impl Services {

@@ -4,5 +4,6 @@ mod execute;
 #[cfg(feature = "faults")]
 mod faults;
 mod journal;
+mod plan_and_run;
 mod resume;
 mod support;

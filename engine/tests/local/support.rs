@@ -9,7 +9,7 @@ use engine::{
     journal::{Journal, JournalError, MemoryJournal},
     local::{Asker, DeadRun, FailedCheck, Faults, RunEnd, Setup, Signals, execute},
     plan::{Inputs, Plan, build},
-    playbook::{Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
+    playbook::{self, Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
     quantity::Millis,
     step::{Context, Description, Docs, ParamsView, RunInfo, Services, Settled, Undone},
 };
@@ -215,6 +215,7 @@ impl Asker for Answers {
 /// A step of a test's playbook.
 pub(crate) fn step(phase: Phase, id: &str) -> StepDef {
     StepDef {
+        include: None,
         id: id.into(),
         phase,
         name: None,
@@ -319,10 +320,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(mut steps: Vec<StepDef>) -> Self {
         steps.sort_by_key(|step| step.phase);
-        let log = Log::default();
-        let gate = Arc::new(Semaphore::new(0));
-        let registry = Registry::new().with(Mark { log: log.clone(), gate: gate.clone() });
-        let playbook = Playbook {
+        Self::of(|_| Playbook {
             sources: engine::Sources::of(Arc::new(engine::Source {
                 name: "test.yaml".into(),
                 text: String::new(),
@@ -334,9 +332,28 @@ impl Stage {
             inventory: engine::playbook::Inventory::default(),
             secrets: Vec::new(),
             max_parallel: None,
+            includes: Vec::new(),
             steps,
             files: Vec::new(),
-        };
+        })
+    }
+
+    /// With a playbook that is read.
+    pub(crate) fn read(text: &str) -> Self {
+        Self::of(|registry| {
+            let source = Arc::new(engine::Source { name: "test.yaml".into(), text: text.into() });
+            match playbook::read(source, registry, &playbook::Inventory::default(), &playbook::NoLibrary) {
+                Ok((playbook, _)) => playbook,
+                Err(wrong) => panic!("{}\n{text}", wrong.render(false)),
+            }
+        })
+    }
+
+    fn of(playbook: impl FnOnce(&Registry) -> Playbook) -> Self {
+        let log = Log::default();
+        let gate = Arc::new(Semaphore::new(0));
+        let registry = Registry::new().with(Mark { log: log.clone(), gate: gate.clone() });
+        let playbook = playbook(&registry);
         let run = RunInfo {
             id: "01TEST".into(),
             stamp: "20250123_101500".into(),
@@ -366,6 +383,7 @@ impl Stage {
             scratch: std::env::temp_dir().join("shakedown-none").join("scratch").join("run"),
             resident: tokio::sync::Mutex::default(),
             secrets: Arc::default(),
+            looks_only: false,
         });
         Self {
             log,

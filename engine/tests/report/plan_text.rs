@@ -38,12 +38,13 @@ fn an_effect_without_undo_and_a_skipped_step_are_marked() {
     let mut plan = media_sync();
     plan.steps[MEDIA.0].description = Description::needs_written_undo("run touch /data/x");
     plan.steps[DAEMON.0].when = Some(Expr::compile("params.unit == \"\"").unwrap());
-    plan.steps[DAEMON.0].forecast = Forecast::Skipped;
+    plan.steps[DAEMON.0].forecast =
+        Forecast::Skipped("`params.unit == \"\"` is false: params.unit is \"x\"".into());
     let text = lines(&plan, Options::default());
     assert!(text.contains("  + media        run touch /data/x"), "{text}");
     assert!(text.contains("NO UNDO"), "{text}");
     assert!(text.contains("  . daemon"), "{text}");
-    assert!(text.contains("skipped: `params.unit == \"\"` is false"), "{text}");
+    assert!(text.contains("`params.unit == \"\"` is false: params.unit is \"x\""), "{text}");
     assert!(text.contains("8 steps: 2 checks, 2 effects (1 undone, 1 without undo)"), "{text}");
     assert!(text.contains("1 only after a failure, 1 skipped"), "{text}");
 }
@@ -61,6 +62,33 @@ fn no_line_of_a_narrow_plan_is_wider_than_the_terminal() {
         }
         assert!(text.contains("媒体") || text.contains('…'));
     }
+}
+
+#[test]
+fn what_is_wider_than_its_column_moves_no_other_column() {
+    let mut plan = media_sync();
+    let column = |text: &str, word: &str| {
+        let line = text.lines().find(|line| line.contains(word)).expect("the line");
+        width(&line[..line.find(word).expect("the word")])
+    };
+    let plain = lines(&plan, Options::default());
+    plan.steps[MEDIA.0].description.title = "create /data/".to_owned() + &"长".repeat(100);
+    plan.steps[RECORD.0].forecast =
+        Forecast::Observed(Probe::would_pass("a state that is longer than its column is"));
+    let text = lines(&plan, Options::default());
+    for word in ["undo: remove it", "undo: delete that row", "now: active", "would pass"] {
+        assert!(column(&text, word) >= column(&plain, word), "{word}: {text}");
+    }
+    assert_eq!(column(&text, "undo: remove it"), column(&text, "undo: delete that row"), "{text}");
+    assert!(text.contains(&"长".repeat(100)), "nothing is cut where there is no terminal: {text}");
+}
+
+#[test]
+fn a_lock_is_named_with_its_step_and_at_the_end() {
+    let mut plan = media_sync();
+    plan.steps[RECORD.0].lock = Some("media".into());
+    let text = lines(&plan, Options::default());
+    assert_eq!(text.matches("lock media").count(), 2, "{text}");
 }
 
 #[test]
@@ -86,9 +114,11 @@ fn the_exit_code_tells_refused_from_not_asked() {
     assert_eq!(text::exit_code(&plan), 5);
     plan.steps[QUIET.0].forecast = Forecast::Observed(Probe::would_pass(""));
     assert_eq!(text::exit_code(&plan), 0);
-    let late = StepError::expectation("not yet");
-    plan.steps[RECORD.0].forecast = Forecast::Observed(Probe::would_fail("", late));
-    assert_eq!((plan.steps[RECORD.0].phase, text::exit_code(&plan)), (Phase::Prepare, 0));
+    let taken = StepError::new(ErrorClass::Exists, "it exists");
+    plan.steps[RECORD.0].forecast = Forecast::Observed(Probe::would_fail("", taken));
+    assert_eq!((plan.steps[RECORD.0].phase, text::exit_code(&plan)), (Phase::Prepare, 1));
+    plan.steps[RECORD.0].continue_on_error = true;
+    assert_eq!(text::exit_code(&plan), 0, "its failure would be tolerated");
 }
 
 #[test]

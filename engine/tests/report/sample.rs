@@ -27,6 +27,7 @@ pub(crate) fn step(id: &str, phase: Phase, kind: &str, description: Description,
     PlannedStep {
         id: id.into(),
         base: id.into(),
+        include: None,
         each: None,
         name: None,
         phase,
@@ -52,6 +53,7 @@ pub(crate) fn plan_of(steps: Vec<PlannedStep>) -> Plan {
     Plan {
         version: PLAN_VERSION,
         hash: "7f3a91c0".repeat(8),
+        includes: std::collections::BTreeMap::new(),
         playbook: "media-sync".into(),
         description: "A new media file reaches the NAS.".into(),
         source: "media-sync.yaml".into(),

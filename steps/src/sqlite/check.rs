@@ -1,10 +1,11 @@
 //! What must hold of a database before anything relies on it.
 
-use super::connection::{explain, immediate};
+use super::connection::{explain, immediate, is_wal, require_writable};
 use engine::{StepError, error::ErrorClass};
 use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A property of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,12 +58,14 @@ impl Health {
     }
 }
 
-/// Looks; the first property that does not hold is the error.
+/// Looks; the first property that does not hold is the error. With `looks_only` no write transaction is begun: file modes
+/// alone tell whether one could be.
 pub(super) fn look(
     connection: &mut Connection,
     wanted: &[Check],
     table: Option<&str>,
     columns: &[String],
+    looks_only: bool,
 ) -> Result<Health, StepError> {
     let database = connection.path().unwrap_or_default().to_owned();
     let text = |connection: &Connection, sql: &str| -> Result<String, StepError> {
@@ -71,7 +74,11 @@ pub(super) fn look(
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(|error| explain(connection, &error))?;
-    let mode = text(connection, "PRAGMA journal_mode")?;
+    // Who looks at a file that has no log takes it for a plain one: its header tells.
+    let mode = match looks_only && is_wal(Path::new(&database)) {
+        true => "wal".to_owned(),
+        false => text(connection, "PRAGMA journal_mode")?,
+    };
     let size = std::fs::metadata(&database).map(|metadata| metadata.len()).unwrap_or(0);
     let mut health = Health { journal_mode: Some(mode.clone()), size, ..Health::default() };
     for check in wanted {
@@ -85,7 +92,10 @@ pub(super) fn look(
             }
             Check::Exists | Check::Readable => {}
             Check::Writable => {
-                immediate(connection, |_| Ok(()))?;
+                match looks_only {
+                    true => require_writable(&database)?,
+                    false => immediate(connection, |_| Ok(()))?,
+                }
                 health.writable = Some(true);
             }
             Check::Wal if mode == "wal" => {}

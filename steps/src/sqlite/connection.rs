@@ -1,5 +1,9 @@
 //! Opens databases as a guest: read-only for reads, never creating, waiting politely for locks.
 
+mod look;
+
+pub(super) use look::{is_wal, require_writable};
+
 use engine::{StepError, error::ErrorClass, host::Cancel, quantity::Millis, step::Context};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 use schemars::JsonSchema;
@@ -54,20 +58,23 @@ pub(super) enum Access {
 pub(super) struct Task {
     database: String,
     busy: Duration,
-    pub(super) access: Access,
+    access: Access,
+    /// Whether nothing may be opened for writing.
+    looks_only: bool,
     cancel: Cancel,
 }
 
 impl Task {
     pub(super) fn new(cx: &Context, database: &str, busy: Option<Millis>, access: Access) -> Self {
         let busy = busy.unwrap_or(BUSY).duration();
-        Self { database: database.to_owned(), busy, access, cancel: cx.cancel.clone() }
+        let looks_only = cx.services.looks_only;
+        Self { database: database.to_owned(), busy, access, looks_only, cancel: cx.cancel.clone() }
     }
 
     /// Does it, and counts the waits.
     pub(super) async fn run<T: Send + 'static>(
         self,
-        work: impl FnOnce(&mut Connection) -> Result<T, StepError> + Send + 'static,
+        work: impl Fn(&mut Connection) -> Result<T, StepError> + Send + 'static,
     ) -> Result<(T, Effort), StepError> {
         let task = tokio::task::spawn_blocking(move || self.run_blocking(work));
         task.await.map_err(|error| StepError::internal(format!("the database task ended: {error}")))?
@@ -75,19 +82,16 @@ impl Task {
 
     fn run_blocking<T>(
         self,
-        work: impl FnOnce(&mut Connection) -> Result<T, StepError>,
+        work: impl Fn(&mut Connection) -> Result<T, StepError>,
     ) -> Result<(T, Effort), StepError> {
         let begun = Instant::now();
-        let mut connection = open(&self.database, self.access)?;
         let waiting = Arc::new(Mutex::new(Waiting::new(self.busy, self.cancel.clone())));
-        let shared = waiting.clone();
         // The handler is a plain function, so the state of the wait travels by the thread.
-        WAITING.with(|slot| *lock_slot(slot) = Some(shared));
-        connection.busy_handler(Some(on_busy)).map_err(|error| explain(&connection, &error))?;
-        let cancel = self.cancel.clone();
-        let stop = move || cancel.is_cancelled();
-        connection.progress_handler(10_000, Some(stop)).map_err(|error| explain(&connection, &error))?;
-        let result = work(&mut connection);
+        WAITING.with(|slot| *lock_slot(slot) = Some(waiting.clone()));
+        let result = match self.looks_only {
+            true => self.look(&work),
+            false => open(&self.database, self.access).and_then(|connection| self.work(connection, &work)),
+        };
         WAITING.with(|slot| *lock_slot(slot) = None);
         let mut effort = lock_slot(&waiting).effort.clone();
         effort.operations = 1;
@@ -108,6 +112,32 @@ impl Task {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn work<T>(
+        &self,
+        mut connection: Connection,
+        work: &impl Fn(&mut Connection) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        connection.busy_handler(Some(on_busy)).map_err(|error| explain(&connection, &error))?;
+        let cancel = self.cancel.clone();
+        let stop = move || cancel.is_cancelled();
+        connection.progress_handler(10_000, Some(stop)).map_err(|error| explain(&connection, &error))?;
+        work(&mut connection)
+    }
+
+    /// Looks at a database that others may change meanwhile: then what was seen is forgotten.
+    fn look<T>(&self, work: &impl Fn(&mut Connection) -> Result<T, StepError>) -> Result<T, StepError> {
+        for _ in 0..look::LOOKS {
+            let (connection, still) = look::open(&self.database)?;
+            let seen = self.work(connection, work);
+            if still.is_none_or(|still| still.holds()) {
+                return seen;
+            }
+        }
+        let message =
+            format!("`{}` changed each of the {} times it was looked at", self.database, look::LOOKS);
+        Err(StepError::new(ErrorClass::Timeout, message))
     }
 }
 
@@ -169,6 +199,28 @@ fn on_busy(count: i32) -> bool {
 }
 
 fn open(database: &str, access: Access) -> Result<Connection, StepError> {
+    must_be_a_file(database)?;
+    let flags = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    open_as(database, database, flags)
+}
+
+/// Opens the database by a name that may be a URI of it.
+fn open_as(database: &str, name: &str, flags: OpenFlags) -> Result<Connection, StepError> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(name, flags).map_err(|error| classify(database, &error))?;
+    // The house is another's: no checkpoint by us, neither when the log grows nor when we leave.
+    let set = || -> rusqlite::Result<()> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)
+    };
+    set().map_err(|error| classify(database, &error))?;
+    Ok(connection)
+}
+
+fn must_be_a_file(database: &str) -> Result<(), StepError> {
     let path = Path::new(database);
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
@@ -190,18 +242,7 @@ fn open(database: &str, access: Access) -> Result<Connection, StepError> {
             return Err(StepError::io(format!("open the database `{database}`"), &error).hint(hint));
         }
     }
-    let flags = match access {
-        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
-    } | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| classify(database, &error))?;
-    // The house is another's: no checkpoint by us, neither when the log grows nor when we leave.
-    let set = || -> rusqlite::Result<()> {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)
-    };
-    set().map_err(|error| classify(database, &error))?;
-    Ok(connection)
+    Ok(())
 }
 
 /// The size of a page, in bytes.

@@ -191,9 +191,10 @@ impl Step for Sqlite {
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
         let params = params.clone();
         let into = params.insert.as_ref().map(|insert| (insert.into.clone(), insert.columns()));
+        let looks_only = cx.services.looks_only;
         let (health, _) = Task::new(cx, &params.database, params.busy_timeout, Access::Write)
             .run(move |connection| {
-                let health = check::look(connection, &[Check::Writable, Check::Wal], None, &[])?;
+                let health = check::look(connection, &[Check::Writable], None, &[], looks_only)?;
                 if let Some((table, columns)) = &into {
                     check::require_columns(connection, table, columns)?;
                 }
@@ -225,14 +226,15 @@ impl Step for Sqlite {
         let params = params.clone();
         if let Some(checks) = &params.check {
             let wanted = checks.list().to_vec();
-            let writes = wanted.contains(&Check::Writable);
-            let mut task = task;
-            if writes {
-                task.access = Access::Write;
-            }
+            let access = match wanted.contains(&Check::Writable) {
+                true => Access::Write,
+                false => Access::Read,
+            };
+            let task = Task::new(cx, &params.database, params.busy_timeout, access);
+            let looks_only = cx.services.looks_only;
             let (health, db) = task
                 .run(move |connection| {
-                    check::look(connection, &wanted, params.table.as_deref(), &params.columns)
+                    check::look(connection, &wanted, params.table.as_deref(), &params.columns, looks_only)
                 })
                 .await?;
             return Ok(Output { health: Some(health), db, ..Output::default() });

@@ -100,6 +100,12 @@ impl Tree {
         tree
     }
 
+    /// The same without a control group.
+    #[must_use]
+    pub(super) fn without_group(self) -> Self {
+        Self { group: None, ..self }
+    }
+
     /// Has the command run as the tree's root: marked, in a process group of its own, in the control group if it may.
     pub(super) fn mark(&self, command: &mut Command) {
         command.env(MARKER, self.environment_value()).process_group(0);
