@@ -18,6 +18,11 @@ pub fn difference(then: &Plan, now: &Plan) -> Vec<String> {
     values("params", then.params.clone().into(), now.params.clone().into());
     values("hosts", json(&then.hosts), json(&now.hosts));
     values("max_parallel", then.max_parallel.into(), now.max_parallel.into());
+    for (id, include) in &then.includes {
+        if now.includes.get(id).is_some_and(|other| other.given != include.given) {
+            lines.push(format!("the params of the include `{id}` are given other values"));
+        }
+    }
     let steps = |plan: &Plan| -> BTreeMap<String, Value> {
         plan.steps.iter().map(|step| (step.id.clone(), comparable(plan, step))).collect()
     };

@@ -269,3 +269,12 @@ proptest! {
         check(&text(&steps))?;
     }
 }
+
+#[test]
+fn a_foreach_over_nothing_went_well_for_who_asks() {
+    let text = "name: x\nprecheck:\n  none: { foreach: [], mark: { name: never, reads: true } }\nprepare:\n  asks: { when: steps.none.status == \"ok\" && size(steps.none.out) == 0, mark: { name: asks } }\n";
+    let mut stage = Stage::read(text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    assert_eq!(runtime.block_on(stage.run()).verdict, Verdict::Passed);
+    assert_eq!(stage.log.lines(), ["asks", "undo asks"]);
+}
