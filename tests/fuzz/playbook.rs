@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(source) => source,
         Err(found) => return printed(&found),
     };
-    match playbook::read(source, &REGISTRY, &Inventory::default()) {
+    match playbook::read(source, &REGISTRY, &Inventory::default(), &playbook::NoLibrary) {
         Err(found) => {
             assert!(found.has_errors(), "refused for a reason");
             printed(&found);

@@ -19,7 +19,7 @@ fuzz_target!(|text: &str| {
     for value in [format!("|\n        {indented}"), format!(">-\n        {indented}"), quoted, format!("'{single}'"), text.to_owned()] {
         let text = format!("name: x\nprecheck:\n  a:\n    command:\n      run: [cat]\n      reads: true\n      stdin: {value}\n");
         let source = Arc::new(Source { name: "fuzz.yaml".into(), text });
-        match playbook::read(source, &REGISTRY, &Inventory::default()) {
+        match playbook::read(source, &REGISTRY, &Inventory::default(), &playbook::NoLibrary) {
             Ok((_, found)) | Err(found) => assert!(found.iter().all(|one| !one.message.is_empty())),
         }
     }

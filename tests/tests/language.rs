@@ -15,7 +15,7 @@ fn said(name: &str, text: String) -> String {
 /// What `check` warns of in a valid text.
 fn linted(name: &str, text: String) -> String {
     let source = Arc::new(Source { name: name.into(), text });
-    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default()) {
+    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &playbook::NoLibrary) {
         Ok((playbook, warnings)) => {
             let lints = playbook::lint(&playbook, &steps::builtin());
             format!("{}{}", warnings.render(false), lints.render(false))

@@ -497,5 +497,5 @@ pub(super) fn order_vars(vars: Vec<Var>) -> Result<Vec<Var>, (Vec<String>, Vec<S
             }
         }
     }
-    Some(ordered)
+    Ok(ordered)
 }
