@@ -158,7 +158,12 @@ fn no_answer_ends_in_the_words_of_a_parser() {
         count += 1;
         let text = std::fs::read_to_string(&file).expect("UTF-8");
         let source = Arc::new(Source { name: "x.yaml".into(), text });
-        let answer = match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &playbook::NoLibrary) {
+        let answer = match playbook::read(
+            source,
+            &steps::builtin(),
+            &playbook::Inventory::default(),
+            &playbook::NoLibrary,
+        ) {
             Ok((_, warnings)) => warnings.render(false),
             Err(errors) => errors.render(false),
         };
