@@ -3,12 +3,14 @@
 
 mod capture;
 mod cgroup;
+mod leader;
 mod proc_fs;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use capture::Capture;
+pub use leader::Leader;
 pub use tree::{GRACE, MARKER, ProcessId, Tree, end_steps};
 
 use crate::{

@@ -7,6 +7,7 @@ use super::{
 use engine::{
     ErrorClass, StepError,
     host::{Cancel, HostSpec},
+    local::process::Leader,
 };
 use openssh::Session;
 use std::{
@@ -252,8 +253,8 @@ impl Link {
         self.write_config(dir.path())?;
         let log = dir.path().join("log");
         let create = |path: &Path| File::options().append(true).create_new(true).mode(0o600).open(path);
-        let mut ssh =
-            self.master(dir.path(), create(&log).map_err(fail)?, away).spawn().map_err(|error| {
+        let mut ssh = Leader::spawn(&mut self.master(dir.path(), create(&log).map_err(fail)?, away))
+            .map_err(|error| {
                 if error.kind() == io::ErrorKind::NotFound {
                     return missing("setsid", "util-linux");
                 }
@@ -271,7 +272,7 @@ impl Link {
                     let log = dir.path().join("way");
                     let mut ssh = self.ssh(dir.path(), create(&log).map_err(fail)?, away);
                     let mut ssh =
-                        ssh.args(["-S", "none", "-T", "--", &self.destination.host, "true"]).spawn();
+                        Leader::spawn(ssh.args(["-S", "none", "-T", "--", &self.destination.host, "true"]));
                     if let Ok(ssh) = &mut ssh
                         && let Err(error) = self.end_of(ssh, cancel).await
                     {

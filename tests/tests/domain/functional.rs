@@ -34,7 +34,7 @@ fn precheck_names_every_problem_with_its_guidance() {
         ("daemon", "sudo systemctl restart media-sync-daemon"),
         ("quiet", "journalctl -u media-sync-daemon --since -10m"),
         ("space", &format!("df -h {MEDIA}")),
-        ("database", &format!("sqlite3 {DATABASE} 'PRAGMA journal_mode; PRAGMA quick_check;'")),
+        ("sqlite", &format!("sqlite3 {DATABASE} 'PRAGMA journal_mode; PRAGMA quick_check;'")),
         ("network", "ping -c 3 10.97.2.2"),
         ("ssh", "ssh -o BatchMode=yes nas true"),
     ] {

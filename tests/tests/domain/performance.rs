@@ -45,7 +45,7 @@ fn every_database_operation_is_timed() {
     assert_eq!(code(&output), Some(0), "{output}");
     let mut operations = 0;
     for step in [
-        "database",
+        "sqlite",
         "record[0]",
         "record[1]",
         "record[2]",

@@ -1,7 +1,7 @@
 //! A command with everything that it started, found again by a mark in the environment, and ended as a whole.
 
 use super::{
-    cgroup,
+    cgroup, leader,
     proc_fs::{self, Process},
 };
 use crate::error::{ErrorClass, StepError};
@@ -307,13 +307,15 @@ pub(super) fn become_subreaper() {
 }
 
 /// Reaps dead orphans, and never a child that somebody in this program waits for: those are in our session, and
-/// either in our process group or leaders of their own.
+/// either in our process group or leaders of their own, or they are known as a [`leader::Leader`].
 fn reap_orphans() {
+    let awaited = leader::awaited();
     let (me, my_group, my_session) = (std::process::id(), getpgrp().as_raw(), getsid(None).map(Pid::as_raw));
     for process in proc_fs::all().into_iter().filter(|process| process.zombie && process.parent == me) {
         let foreign_session = my_session.is_ok_and(|mine| i64::from(mine) != i64::from(process.session));
         let foreign_group = process.group != process.pid && i64::from(process.group) != i64::from(my_group);
         if (foreign_session || foreign_group)
+            && !awaited.contains(&process.pid)
             && let Ok(pid) = i32::try_from(process.pid)
         {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
