@@ -3,10 +3,22 @@
 use engine::{Source, playbook};
 use std::{path::Path, sync::Arc};
 
+/// The bundled fragments, as they stand beside the bundled playbooks.
+struct Fragments;
+
+impl playbook::Library for Fragments {
+    fn find(&self, name: &str, _: &Source) -> Result<Arc<Source>, (String, Option<String>)> {
+        let file = name.strip_prefix("bundled:").ok_or_else(|| (format!("no fragment `{name}`"), None))?;
+        let path = format!("{}/../playbooks/fragments/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).map_err(|error| (error.to_string(), None))?;
+        Ok(Arc::new(Source { name: name.to_owned(), text }))
+    }
+}
+
 /// What reading a text says.
 fn said(name: &str, text: String) -> String {
     let source = Arc::new(Source { name: name.into(), text });
-    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &playbook::NoLibrary) {
+    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &Fragments) {
         Ok((_, warnings)) => format!("valid\n{}", warnings.render(false)),
         Err(errors) => errors.render(false),
     }
