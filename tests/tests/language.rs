@@ -133,6 +133,7 @@ fn whole(block: &str) -> String {
         .filter_map(|line| line.split(':').next())
         .collect();
     let sections = [
+        "defaults",
         "params",
         "vars",
         "hosts",

@@ -82,7 +82,7 @@ fn a_skipped_step_has_its_reason_and_the_totals_count_it() {
     );
     let text = expect(&folders.run(&["plan", "test.yaml"]), 0);
     assert!(text.contains("`params.deep && true` is false: params.deep is false"), "{text}");
-    assert!(text.contains("2 steps: 2 checks · 1 will be skipped · at worst 2 s · lock media"), "{text}");
+    assert!(text.contains("2 steps: 1 check, 1 skipped · at worst 2 s · lock media"), "{text}");
     let document = json(&folders.run(&["plan", "test.yaml", "--format", "json"]));
     assert_eq!(document["totals"]["skipped"], 1);
     assert_eq!(document["totals"]["worst_case_ms"], 2_000);
