@@ -26,6 +26,8 @@ pub(crate) struct Files {
     paths: Vec<PathBuf>,
     /// Whole folders, whatever is in them.
     folders: bool,
+    /// The kinds of changes that are worth a word.
+    kinds: WatchMask,
     inotify: AsyncFd<Inotify>,
     /// What is watched now: folders, each with the names that matter.
     watched: Vec<(PathBuf, Names)>,
@@ -50,23 +52,44 @@ type Trace = Option<(u64, Option<SystemTime>, u64)>;
 impl Files {
     /// Watches files, which need not exist; none if the machine has no more watches to give.
     pub(crate) fn watch(paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
-        Self::start(paths.into_iter().collect(), false)
+        Self::start(paths.into_iter().collect(), false, WatchMask::ATTRIB)
+    }
+
+    /// The same, but without word of owners, modes and times: SQLite, as root, sets the owner of the log of each database
+    /// that it opens, and whoever looks at one would be woken by that look.
+    pub(crate) fn watch_contents(paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
+        Self::start(paths.into_iter().collect(), false, WatchMask::empty())
     }
 
     /// Watches all that is directly in some folders.
     pub(crate) fn watch_folders(paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
-        Self::start(paths.into_iter().collect(), true)
+        Self::start(paths.into_iter().collect(), true, WatchMask::ATTRIB)
     }
 
-    fn start(paths: Vec<PathBuf>, folders: bool) -> Option<Box<dyn Changes>> {
+    fn start(paths: Vec<PathBuf>, folders: bool, more: WatchMask) -> Option<Box<dyn Changes>> {
         let inotify = Inotify::init().ok()?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe; Inotify keeps its descriptor open and to itself"
         )]
         let inotify = AsyncFd::new(inotify).ok()?;
-        let mut files =
-            Self { paths, folders, inotify, watched: Vec::new(), watches: Vec::new(), seen: Vec::new() };
+        let kinds = more
+            | WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MODIFY
+            | WatchMask::MOVE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        let mut files = Self {
+            paths,
+            folders,
+            kinds,
+            inotify,
+            watched: Vec::new(),
+            watches: Vec::new(),
+            seen: Vec::new(),
+        };
         (files.arm() != Armed::No).then_some(())?;
         files.seen = files.traces();
         Some(Box::new(files))
@@ -122,15 +145,7 @@ impl Files {
             // One whose folder is gone has ended by itself.
             let _gone = watches.remove(watch);
         }
-        let mask = WatchMask::CREATE
-            | WatchMask::DELETE
-            | WatchMask::MODIFY
-            | WatchMask::ATTRIB
-            | WatchMask::MOVE
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR;
-        self.watches = wanted.iter().filter_map(|(folder, _)| watches.add(folder, mask).ok()).collect();
+        self.watches = wanted.iter().filter_map(|(folder, _)| watches.add(folder, self.kinds).ok()).collect();
         let all = self.watches.len() == wanted.len();
         // A folder that cannot be watched is tried again the next time.
         self.watched = if all { wanted } else { Vec::new() };
@@ -219,6 +234,9 @@ impl Changes for Files {
 #[cfg(test)]
 mod tests {
     use super::Files;
+    use crate::{sqlite::Sqlite, testing::Bench};
+    use engine::Step as _;
+    use serde_json::json;
     use std::time::Duration;
 
     /// Long enough for any machine; only a test that fails waits for it.
@@ -262,6 +280,31 @@ mod tests {
             biased;
             () = changes.next() => true,
             () = async { for _ in 0..100 { tokio::task::yield_now().await } } => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_at_a_database_is_no_word_of_it_and_a_commit_is() {
+        for (mode, stays) in [("wal", true), ("wal", false), ("delete", true), ("delete", false)] {
+            let bench = Bench::new();
+            let path = bench.path("q.db");
+            let owner = rusqlite::Connection::open(&path).expect("opens");
+            owner
+                .execute_batch(&format!("PRAGMA journal_mode = {mode}; CREATE TABLE q (n)"))
+                .expect("is made");
+            let owner = stays.then_some(owner);
+            let query = json!({ "database": bench.at("q.db"), "query": "SELECT count(*) AS n FROM q" });
+            // A log that the first look makes is worth a word.
+            bench.run("sqlite", query.clone()).await.expect("a look");
+            let params = serde_json::from_value(query.clone()).expect("params");
+            let mut changes = Sqlite.changes(&bench.cx, &params).await.expect("watches");
+            for _ in 0..3 {
+                bench.run("sqlite", query.clone()).await.expect("a look");
+                assert!(!futures_first(&mut changes).await, "{mode}, stays: {stays}: a look woke itself");
+            }
+            let owner = owner.unwrap_or_else(|| rusqlite::Connection::open(&path).expect("opens"));
+            owner.execute("INSERT INTO q VALUES (1)", []).expect("commits");
+            told(&mut changes, "a commit").await;
         }
     }
 

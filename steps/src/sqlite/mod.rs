@@ -271,7 +271,7 @@ impl Step for Sqlite {
             path.push(ending);
             std::path::PathBuf::from(path)
         };
-        Files::watch([beside("-wal"), beside("-journal"), database])
+        Files::watch_contents([beside("-wal"), beside("-journal"), database])
     }
 
     fn summary(&self, output: &Output) -> String {

@@ -17,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const EVERY: Duration = Duration::from_millis(500);
 /// The same where there is word of changes: only the net below it.
 const EVERY_WITH_WORD: Duration = Duration::from_secs(2);
+/// The first pause after word; it doubles up to the net. Word may come before there is anything to see: a commit to SQLite is
+/// written to the log, then synced, and only then visible.
+const AFTER_WORD: Duration = Duration::from_millis(4);
 /// There a look may cost this share of the time at most: one that takes 30 ms is taken every 7.5 s.
 const SHARE: u32 = 250;
 /// The shortest and the longest time from one look to the next when word comes without an end.
@@ -45,6 +48,8 @@ pub(super) struct Source<'a> {
     longest: Duration,
     looked: Instant,
     spacing: Duration,
+    /// Whether word came since the last look.
+    told: bool,
 }
 
 impl<'a> Source<'a> {
@@ -58,7 +63,7 @@ impl<'a> Source<'a> {
         let changes = cx.nested_changes(nested).await;
         let usual = if changes.is_some() { EVERY_WITH_WORD } else { EVERY };
         let longest = every.unwrap_or(usual).max(Duration::from_millis(1));
-        let pause = if changes.is_some() { longest } else { FIRST_PAUSE.min(longest) };
+        let pause = FIRST_PAUSE.min(longest);
         let spacing = SPACING.0;
         Self {
             name,
@@ -70,6 +75,8 @@ impl<'a> Source<'a> {
             longest,
             looked: Instant::now(),
             spacing,
+            // A change may be under way that began before anybody listened.
+            told: true,
         }
     }
 
@@ -89,7 +96,9 @@ impl<'a> Source<'a> {
         };
         self.looked = Instant::now();
         if self.changes.is_some() {
-            self.pause = self.longest.max(begun.elapsed() * SHARE);
+            let took = begun.elapsed();
+            let next = if std::mem::take(&mut self.told) { AFTER_WORD } else { self.pause * 2 };
+            self.pause = next.max(took * 4).min(self.longest.max(took * SHARE));
             // Word that brings nothing new, as of a busy database, is heard less often.
             self.spacing = match (&before, &self.seen) {
                 (Seen::Output(before), Seen::Output(now)) if before == now => {
@@ -120,10 +129,11 @@ impl<'a> Source<'a> {
         };
         // Word that comes too early waits: it is kept where it comes from.
         tokio::time::sleep_until(self.looked + self.spacing).await;
-        tokio::select! {
+        self.told = tokio::select! {
             () = changes.next() => true,
             () = tokio::time::sleep_until(at) => false,
-        }
+        };
+        self.told
     }
 }
 
@@ -137,4 +147,46 @@ fn may_pass(class: ErrorClass) -> bool {
             | ErrorClass::Internal
             | ErrorClass::Cancelled
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+    use engine::host::BoxFuture;
+    use serde_json::json;
+
+    /// Gives word once and never again.
+    struct Once(bool);
+
+    impl Changes for Once {
+        fn next(&mut self) -> BoxFuture<'_, ()> {
+            let told = std::mem::replace(&mut self.0, true);
+            Box::pin(async move {
+                if told {
+                    std::future::pending::<()>().await;
+                }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_visible_only_after_the_word_of_it_is_seen_long_before_the_net() {
+        let bench = Bench::new();
+        let path = bench.at("later");
+        let nested: Nested = serde_json::from_value(json!({ "file": { "stat": path } })).expect("a step");
+        let mut source = Source::new(&bench.cx, "out", &nested, None).await;
+        source.changes = Some(Box::new(Once(false)));
+        source.look(&bench.cx).await.expect("a look");
+        assert!(source.due().await, "the word");
+        source.look(&bench.cx).await.expect("a look");
+        std::fs::write(&path, "x").expect("written");
+        let begun = Instant::now();
+        while !matches!(&source.seen, Seen::Output(out) if out["exists"] == true) {
+            assert!(!source.due().await, "there is no other word");
+            source.look(&bench.cx).await.expect("a look");
+        }
+        let after = begun.elapsed();
+        assert!(after < EVERY_WITH_WORD / 10, "on the paused clock it was seen after {after:?}");
+    }
 }
