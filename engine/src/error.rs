@@ -112,13 +112,23 @@ pub struct StepError {
     /// True if it is not known whether the effect happened: a lost connection, for example.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outcome_unknown: bool,
+    /// True if it is certain that the effect did not happen: what looks like it is another's, and no undo may take it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_effect: bool,
 }
 
 impl StepError {
     /// An error of `class` with `message`, and nothing more.
     #[must_use]
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None, details: Vec::new(), outcome_unknown: false }
+        Self {
+            class,
+            message: message.into(),
+            hint: None,
+            details: Vec::new(),
+            outcome_unknown: false,
+            no_effect: false,
+        }
     }
 
     /// The system under test is not as expected.
@@ -151,6 +161,14 @@ impl StepError {
     #[must_use]
     pub fn unknown_outcome(mut self) -> Self {
         self.outcome_unknown = true;
+        self.no_effect = false;
+        self
+    }
+
+    /// Says that the effect certainly did not happen, unless it is unknown whether it did.
+    #[must_use]
+    pub fn without_effect(mut self) -> Self {
+        self.no_effect = !self.outcome_unknown;
         self
     }
 

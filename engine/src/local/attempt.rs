@@ -168,7 +168,9 @@ impl Job {
                     Some(Ok(out)) => Ok(out),
                     Some(Err((found, out))) if found.class != ErrorClass::Cancelled => Err((found, out)),
                     // It stopped, and knows whether its effect can have happened.
-                    Some(Err((found, _))) if !found.outcome_unknown => Err((error, None)),
+                    Some(Err((found, _))) if !found.outcome_unknown => {
+                        Err((if found.no_effect { error.without_effect() } else { error }, None))
+                    }
                     // Nobody saw its end.
                     _ => Err((error.unknown_outcome(), None)),
                 }

@@ -1,7 +1,7 @@
 //! What `steps` is in expressions: a fold over the events of a run.
 
 use crate::{
-    event::{Intent, Outcome, RunEvent, StepId},
+    event::{Intent, Outcome, RunEvent, StepId, UndoMethod},
     plan::{Plan, PlannedStep},
     playbook::global,
     step::Recovery,
@@ -67,10 +67,16 @@ impl Outputs {
                     self.outs[step.0] = out.cloned();
                 }
                 // A step that only reads, or failed before it had an intent, has none of this attempt.
-                if let Some(last) = self.touched.get_mut(step).and_then(|attempts| attempts.last_mut())
-                    && last.attempt == *attempt
-                {
-                    last.output = out.cloned();
+                let Some(attempts) = self.touched.get_mut(step) else { return };
+                let Some(last) = attempts.last_mut().filter(|last| last.attempt == *attempt) else { return };
+                last.output = out.cloned();
+                // What an undo would find of it is another's. A written undo knows best itself.
+                let nothing = matches!(outcome, Outcome::Failed { error, out: None } if error.no_effect);
+                if nothing && last.intent.undo == UndoMethod::Derived {
+                    attempts.pop();
+                    if attempts.is_empty() {
+                        self.touched.remove(step);
+                    }
                 }
             }
             _ => {}

@@ -165,7 +165,9 @@ impl Insert {
         };
         let sql = format!("INSERT INTO {} {row} RETURNING {}", table.sql(), returning(table, "true", THIS));
         let values: Vec<Value> = self.values.values().cloned().collect();
-        let change = link.change(&sql, &values).await.map_err(|failure| link.explain(failure))?;
+        // Who failed because another was first must not take the row of that other for its own.
+        let refused = |link: &Link<'_>, failure| link.explain(failure).without_effect();
+        let change = link.change(&sql, &values).await.map_err(|failure| refused(link, failure))?;
         match change.rows.first() {
             Some(row) => Ok(output(table, found(link, table, row))),
             None => {

@@ -64,6 +64,11 @@ fn look_at_certificate(place: &Place) -> String {
     format!("openssl s_client -connect {} -showcerts </dev/null", crate::word::shell(peer))
 }
 
+/// Whether nobody can tell what the server did: the connection broke, or what came over it is no answer.
+pub(super) fn is_lost(error: &RedisError) -> bool {
+    error.is_io_error() || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
+}
+
 /// No answer within the limit for the connection.
 pub(super) fn silent(place: &Place, limit: Millis) -> StepError {
     let message = format!("`{}` did not answer within {limit}", place.label);

@@ -122,7 +122,7 @@ impl<'a> Link<'a> {
     pub(super) async fn try_change(&mut self, command: &Cmd) -> Result<Result<Reply, RedisError>, StepError> {
         let (cx, limit) = (self.cx, self.answer);
         match persist(cx, limit, self.connection.req_packed_command(command)).await {
-            Some(Err(error)) if error.is_io_error() => {
+            Some(Err(error)) if errors::is_lost(&error) => {
                 Err(errors::explain(&error, &self.place).unknown_outcome())
             }
             Some(answer) => Ok(answer.and_then(Reply::extract_error)),
@@ -136,7 +136,7 @@ impl<'a> Link<'a> {
         match persist(cx, limit, changes.query_async::<Option<Vec<Reply>>>(&mut self.connection)).await {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) => {
-                let lost = error.is_io_error();
+                let lost = errors::is_lost(&error);
                 let error = errors::explain(&error, &self.place);
                 Err(if lost { error.unknown_outcome() } else { error })
             }

@@ -316,15 +316,21 @@ impl Step for Redis {
         let mut link = Link::open(cx, params).await?;
         // Asked before: after a change nothing may fail any more.
         let role = link.role().await;
+        // Who failed because another was first must not take what is there for its own.
+        let refused = StepError::without_effect;
         let output = match (params.action()?, intent) {
             (Action::Command(argv), _) => command::run(&mut link, argv, params.reads).await?,
             (Action::Check(checks), _) => {
                 Output { health: Some(check::look(&mut link, checks.list()).await?), ..Output::default() }
             }
-            (Action::Set(set), Intent::Set(before)) => set.run(&mut link, before).await?,
-            (Action::Hash(hash), Intent::Hash(before)) => hash.run(&mut link, before).await?,
-            (Action::Push(push), Intent::Push(before)) => push.run(&mut link, before).await?,
-            (Action::Add(add), Intent::Add(before)) => add.run(&mut link, before).await?,
+            (Action::Set(set), Intent::Set(before)) => set.run(&mut link, before).await.map_err(refused)?,
+            (Action::Hash(hash), Intent::Hash(before)) => {
+                hash.run(&mut link, before).await.map_err(refused)?
+            }
+            (Action::Push(push), Intent::Push(before)) => {
+                push.run(&mut link, before).await.map_err(refused)?
+            }
+            (Action::Add(add), Intent::Add(before)) => add.run(&mut link, before).await.map_err(refused)?,
             _ => return Err(StepError::internal("the intent of a `redis` step is of another action")),
         };
         let took_ms = Millis::from(began.elapsed()).0;

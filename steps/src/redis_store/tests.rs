@@ -87,6 +87,7 @@ async fn what_changed_since_the_intent_is_not_overwritten() {
         let error = started.result.as_ref().expect_err("refused");
         assert_eq!(error.class, ErrorClass::Busy);
         assert!(!error.outcome_unknown && error.message.contains("in the very moment before"), "{error}");
+        assert!(error.no_effect, "what is there is another's: {error:?}");
         assert_eq!(server.other(look).await, "theirs");
     }
 }

@@ -242,6 +242,7 @@ impl Step for Sqlite {
         if let Some(path) = &intent.reserve {
             reserve::make(path, intent.reserve_bytes)?;
         }
+        let inserts = params.insert.is_some();
         let (mut output, db) = task
             .run(move |connection| match (&params.query, &params.insert, &params.execute) {
                 (Some(sql), _, _) => query(connection, sql, &params.params, params.max_rows.unwrap_or(1_000)),
@@ -255,7 +256,8 @@ impl Step for Sqlite {
                     "expected one of `query`, `insert`, `execute`, `check`",
                 )),
             })
-            .await?;
+            .await
+            .map_err(|error| if inserts { refused(error, intent) } else { error })?;
         output.db = db;
         Ok(output)
     }
@@ -362,6 +364,14 @@ impl Step for Sqlite {
         }
         Ok(Presence::Gone)
     }
+}
+
+/// Who failed because another was first, or in the way, must not take the row of that other for its own.
+fn refused(error: StepError, intent: &Intent) -> StepError {
+    let certain = matches!(error.class, ErrorClass::Exists | ErrorClass::Busy | ErrorClass::Cancelled);
+    // No undo will come to give the space back.
+    let given_back = || intent.reserve.as_deref().is_none_or(|path| reserve::release(path).is_ok());
+    if certain && given_back() { error.without_effect() } else { error }
 }
 
 fn one_line(sql: &str) -> String {

@@ -60,6 +60,24 @@ async fn after_a_crash_the_row_is_found_by_what_was_written() {
 }
 
 #[tokio::test]
+async fn who_comes_second_says_that_it_did_nothing_and_puts_nothing_by() {
+    let bench = Bench::new();
+    let (path, owner) = database(&bench);
+    owner.execute_batch("CREATE UNIQUE INDEX names ON t (name)").unwrap();
+    let params = row(&path, "a");
+    let it = bench.intend("sqlite", params.clone()).await;
+    owner.execute("INSERT INTO t (name) VALUES ('a')", []).unwrap();
+    let registry = crate::builtin();
+    let ran = registry.get("sqlite").unwrap().run(&bench.cx, &params, &it.intent).await;
+    let error = ran.expect_err("the name is taken");
+    assert!(error.class == ErrorClass::Exists && error.no_effect, "{error:?}");
+    let hidden = bench.dir.path().read_dir().unwrap().flatten();
+    let hidden: Vec<_> =
+        hidden.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[tokio::test]
 async fn a_lock_of_another_is_waited_for_and_counted() {
     let bench = Bench::new();
     let (path, owner) = database(&bench);

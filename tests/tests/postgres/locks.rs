@@ -135,3 +135,21 @@ fn a_statement_that_takes_too_long_ends_on_the_server_too() {
     assert!(text.contains("did not finish within 300 ms"), "{text}");
     until("the server has stopped it", || sleeps() == "0");
 }
+
+#[test]
+fn who_comes_second_leaves_the_row_of_the_first_alone() {
+    let stage = Stage::new();
+    stage.make("CREATE TABLE codes (code text PRIMARY KEY, name text)");
+    // What the second one sees of the first before it begins is nothing at all.
+    for name in ["同", "another"] {
+        let first = stage.server.hold(&format!("INSERT INTO codes VALUES ('c', '{name}')"));
+        let child = stage.begin(&stage.insert("codes", "{ code: c, name: 同 }"));
+        until("it waits for the first", || stage.waiting() == "1");
+        first.commit();
+        let output = child.wait_with_output().expect("it ends");
+        let text = said(&output);
+        assert!(text.contains("duplicate key") && text.contains("left 0"), "{text}");
+        assert_eq!(stage.psql("SELECT name FROM codes"), name, "{text}");
+        stage.psql("TRUNCATE codes");
+    }
+}
