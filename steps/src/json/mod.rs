@@ -1,5 +1,6 @@
 //! `json`: reads, checks and changes a JSON document that another program uses too, taking turns with it by an flock.
 
+mod attributes;
 mod by_hand;
 mod change;
 mod edit;
@@ -120,7 +121,7 @@ impl Step for Json {
                       replaced during the wait. Locks are waited for up to `lock_timeout`, and the waits are counted \
                       in `out.lock`.\n\nA change is made in the text: only the value itself is written, in the style \
                       of the document (indentation, spaces, escapes), and numbers of any size stay as they are. The \
-                      new document is written beside the old one, with its owner and mode, and takes its place by a \
+                      new document is written beside the old one, with its owner, mode and access list, and takes its place by a \
                       rename. A program that writes into the document in place must therefore lock another file, or \
                       look after its wait whether the name still leads to the file that it has locked.\n\nUndo gives \
                       back the document byte for byte if nobody else changed it since. Otherwise only this step's part \

@@ -314,7 +314,7 @@ impl Place {
         private(&path, |file| allocate(file, bytes))
     }
 
-    /// A whole document under another name, durable, with the owner and mode of the one that is there.
+    /// A whole document under another name, durable, with owner, mode and attributes of the one that is there.
     fn write(&self, path: &Path, text: &str, found: Option<&Found>) -> Result<(), StepError> {
         let document = self.path.as_str();
         let cannot = |error: &std::io::Error| StepError::io(format!("write `{document}`"), error);
@@ -329,6 +329,10 @@ impl Place {
                         .hint(format!("run as its owner: ls -l {}", shell_word(document)))
                 })?;
             }
+            super::attributes::copy(Path::new(document), &file).map_err(|errno| {
+                StepError::io(format!("keep the access list of `{document}`"), &errno.into())
+                    .hint(format!("getfacl {0}; getfattr -d {0}", shell_word(document)))
+            })?;
             let mode = Permissions::from_mode(metadata.mode() & 0o7777);
             file.set_permissions(mode).map_err(|error| cannot(&error))?;
         }

@@ -247,3 +247,45 @@ async fn a_secret_is_in_the_document_and_nowhere_else() {
     assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::Removed));
     assert_eq!(text(&bench), DOCUMENT.replace("\"float\"", "\"flaot\""));
 }
+
+/// An access list: what owner, user 12345, group and all others may do, as Linux stores it.
+fn access_list(user: u16, group: u16) -> Vec<u8> {
+    let none = u32::MAX;
+    let entries = [(1u16, 6u16, none), (2, user, 12_345), (4, group, none), (16, 6, none), (32, 0, none)];
+    let one = |(tag, may, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    2u32.to_le_bytes().into_iter().chain(entries.into_iter().flat_map(one)).collect()
+}
+
+#[tokio::test]
+async fn users_that_an_access_list_names_keep_their_access_and_others_get_none() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    const ACCESS: &str = "system.posix_acl_access";
+    let list = |bench: &Bench| {
+        let mut value = [0; 256];
+        let found = getxattr(bench.path("it.json"), ACCESS, &mut value[..]);
+        found.ok().map(|length| value[..length].to_vec())
+    };
+    let bench = bench();
+    let wanted = access_list(6, 4);
+    setxattr(bench.path("it.json"), ACCESS, &wanted, XattrFlags::empty()).expect("the list is set");
+    // Files that are made in the folder get another list.
+    let folder = "system.posix_acl_default";
+    setxattr(bench.dir.path(), folder, &access_list(7, 7), XattrFlags::empty()).expect("the default is set");
+    for with in [true, false] {
+        if !with {
+            rustix::fs::removexattr(bench.path("it.json"), ACCESS).expect("removed");
+        }
+        let before = (list(&bench), fs::metadata(bench.path("it.json")).expect("there").mode());
+        assert_eq!(before.0, with.then(|| wanted.clone()));
+        let it = started(&bench, on(&bench, "set", json!({ "at": "/名字", "value": 1 }))).await;
+        assert_ne!(text(&bench), DOCUMENT);
+        let after = (list(&bench), fs::metadata(bench.path("it.json")).expect("there").mode());
+        assert_eq!(after, before);
+        assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+        assert_eq!(text(&bench), DOCUMENT);
+        let undone = (list(&bench), fs::metadata(bench.path("it.json")).expect("there").mode());
+        assert_eq!(undone, before);
+    }
+}
