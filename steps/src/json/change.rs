@@ -265,22 +265,20 @@ impl Change {
             };
         }
         let equal = self.equal(document, items);
-        if equal.len() as u64 > record.same {
-            let own = record.index.filter(|i| equal.contains(i)).or(equal.last().copied());
-            return out(own.ok_or_else(internal)?);
-        }
-        // Not one that is equal: the program under test may have written into ours.
+        // In its place, and not equal: the program under test may have written into ours, and what is equal is another's.
         let grown = record.index.filter(|i| {
             items.get(*i).is_some_and(|item| matches!(item.kind, Kind::Object(_)) && holds(item))
                 && !equal.contains(i)
         });
-        Ok(match grown {
-            Some(i) => {
-                let why = "members were added since; with `id` the element would be known for sure";
-                Back::Left(self.left("element", &at(i), why, None))
-            }
-            None => Back::Nothing,
-        })
+        if let Some(i) = grown {
+            let why = "members were added since; with `id` the element would be known for sure";
+            return Ok(Back::Left(self.left("element", &at(i), why, None)));
+        }
+        if equal.len() as u64 > record.same {
+            let own = record.index.filter(|i| equal.contains(i)).or(equal.last().copied());
+            return out(own.ok_or_else(internal)?);
+        }
+        Ok(Back::Nothing)
     }
 
     /// Those members of the value that an element has no longer, for a message.

@@ -17,6 +17,8 @@ use engine::{
 /// How deeply a value for an output may be nested: it is written into journals and reports, whose readers allow
 /// [`super::tree::DEEPEST`] levels in all.
 const DEEPEST_OUTPUT: usize = 96;
+/// How long the text of a value for an output may be, in bytes: it has to fit into the journal.
+const LONGEST_OUTPUT: usize = 1 << 20;
 
 fn required(path: &str) -> Result<Found, StepError> {
     store::read(path)?.ok_or_else(|| absent(path))
@@ -52,6 +54,15 @@ pub(super) fn get(path: &str, tokens: &[String], wanted: Option<&Wanted>) -> Res
 }
 
 fn shown(path: &str, tokens: &[String], document: &Document, node: &Node) -> Result<Output, StepError> {
+    let size = document.raw(node).len();
+    if size > LONGEST_OUTPUT {
+        let message = format!(
+            "what `{path}` has at `{}` has {size} bytes: expected at most {LONGEST_OUTPUT}",
+            pointer::show(tokens)
+        );
+        return Err(StepError::new(ErrorClass::Unsupported, message)
+            .hint("name something deeper in it, or an element with `where`"));
+    }
     let depth = node.depth();
     if depth > DEEPEST_OUTPUT {
         let message = format!(
@@ -109,7 +120,7 @@ pub(super) fn output(change: &Change, record: &Record) -> Result<Output, StepErr
     let mut output =
         Output { changed: true, created: record.created, same: record.same, ..Output::default() };
     output.index = record.index.map(|index| index as u64);
-    if let Some(raw) = &record.earlier {
+    if let Some(raw) = record.earlier.as_ref().filter(|raw| raw.len() <= LONGEST_OUTPUT) {
         let earlier = store::parse(&change.hand.document, raw)?;
         if earlier.root.depth() <= DEEPEST_OUTPUT {
             output.earlier = Some(earlier.value(&earlier.root));
@@ -152,6 +163,14 @@ pub(super) fn run(
         let message = format!("`{path}` could not be read any more with this change: {}", flaw.message);
         StepError::new(ErrorClass::Invalid, message).hint("make `value` less deep")
     })?;
+    if made.len() as u64 > store::LARGEST {
+        let message = format!(
+            "`{path}` would have {} bytes with this change: expected at most {}, or its undo could not read it",
+            made.len(),
+            store::LARGEST
+        );
+        return Err(StepError::new(ErrorClass::Unsupported, message));
+    }
     record.created = found.is_none();
     record.before = store::sha256(text);
     record.after = store::sha256(&made);

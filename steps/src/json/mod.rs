@@ -59,7 +59,7 @@ pub struct Output {
     /// Whether the document was made, with `create`.
     #[serde(default)]
     pub created: bool,
-    /// `set` and `remove`: the value that was there before, if there was one.
+    /// `set` and `remove`: the value that was there before, if there was one, and it is no longer than 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier: Option<Value>,
     /// `append`, `remove` and `get` with `where`: the place in the array, from 0.

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// The largest document that is read, in bytes: it is held in memory.
-const LARGEST: u64 = 64 << 20;
+pub(super) const LARGEST: u64 = 64 << 20;
 /// What is put by for an undo beyond the size of the document, in bytes.
 const SPARE: u64 = 4 << 10;
 

@@ -289,3 +289,32 @@ async fn users_that_an_access_list_names_keep_their_access_and_others_get_none()
         assert_eq!(undone, before);
     }
 }
+
+#[tokio::test]
+async fn an_equal_element_of_another_is_not_taken_for_ours_that_has_grown() {
+    let bench = bench();
+    let it = started(&bench, on(&bench, "append", json!({ "to": "/jobs", "value": { "name": "同" } }))).await;
+    let mut now = value(&bench);
+    let jobs = now["jobs"].as_array_mut().expect("jobs");
+    jobs[1]["state"] = json!("running");
+    jobs.push(json!({ "name": "同" }));
+    write(&bench, &now.to_string());
+    let Ok(Undone::Left(left)) = bench.undo(&it).await else { panic!("one of them was removed") };
+    assert!(left.what.contains("/jobs/1") && left.why.contains("members were added"), "{left:?}");
+    assert_eq!(value(&bench), now);
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_long_for_a_journal_is_neither_read_nor_kept() {
+    let bench = bench();
+    let long = "长".repeat(400_000);
+    write(&bench, &json!({ "long": long, "short": 1 }).to_string());
+    let before = text(&bench);
+    let error = bench.run("json", on(&bench, "get", json!("/long"))).await.expect_err("too long");
+    assert!(error.message.contains("has 1200002 bytes: expected at most 1048576"), "{error}");
+    assert_eq!(bench.run("json", on(&bench, "get", json!("/short"))).await.expect("read")["value"], 1);
+    let it = started(&bench, on(&bench, "set", json!({ "at": "/long", "value": 0 }))).await;
+    assert!(it.result.as_ref().expect("set").get("earlier").is_none(), "{:?}", it.result);
+    assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+    assert!(text(&bench) == before, "byte for byte");
+}
