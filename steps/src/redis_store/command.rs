@@ -5,6 +5,9 @@ use crate::word::Word;
 use engine::{ErrorClass, StepError};
 use redis::{Cmd, Value as Reply};
 
+/// How long a reply may be, in bytes: an output has to fit into the journal.
+const LONGEST: usize = 1 << 20;
+
 /// Commands that change the state of the connection or never end, with what serves instead.
 const REFUSED: &[(&[&str], &str)] = &[
     (
@@ -119,6 +122,7 @@ pub(super) async fn run(link: &mut Link<'_>, argv: &[Word], reads: bool) -> Resu
         link.try_change(&command).await?
     };
     match answer {
+        Ok(reply) if value::size(&reply) > LONGEST => Err(too_long(&words, reads, value::size(&reply))),
         Ok(reply) => Ok(Output { value: value::to_json(&words, reply), ..Output::default() }),
         Err(error) => {
             let mut told = super::errors::explain(&error, &link.place);
@@ -131,6 +135,16 @@ pub(super) async fn run(link: &mut Link<'_>, argv: &[Word], reads: bool) -> Resu
             Err(told)
         }
     }
+}
+
+fn too_long(argv: &[&str], reads: bool, size: usize) -> StepError {
+    let done = if reads { "" } else { "it was carried out, but " };
+    let message = format!(
+        "`{}`: {done}the reply has {size} bytes: expected at most {LONGEST}",
+        argv[0].to_ascii_uppercase()
+    );
+    StepError::new(ErrorClass::Invalid, message)
+        .hint("ask for a part of it, as by LRANGE, GETRANGE or SCAN, or for its length")
 }
 
 /// # Errors

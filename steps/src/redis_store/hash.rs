@@ -30,6 +30,9 @@ pub struct Hash {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Before {
     values: Vec<Option<Value>>,
+    /// When the whole hash was to expire, in milliseconds since 1970 by the server's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
 }
 
 /// A field with its three values, the secrets in place.
@@ -38,6 +41,8 @@ struct Field {
     earlier: Option<Vec<u8>>,
     set: Vec<u8>,
     now: Option<Vec<u8>>,
+    /// Whether what was there before had to live no longer than until now.
+    expired: bool,
 }
 
 /// What a field has become.
@@ -53,8 +58,8 @@ impl Field {
         match &self.now {
             now if *now == self.earlier => Turned::AsBefore,
             Some(now) if *now == self.set => Turned::AsSet,
-            // Who removed a field that was not there before did what the undo would.
-            None if self.earlier.is_none() => Turned::AsBefore,
+            // Who removed a field that was not there before did what the undo would; so did the server's clock.
+            None if self.earlier.is_none() || self.expired => Turned::AsBefore,
             _ => Turned::Changed,
         }
     }
@@ -69,7 +74,13 @@ impl Hash {
         let keep = |value: &Option<Vec<u8>>| {
             value.as_deref().map(|value| value::kept(link.cx, &self.key, value)).transpose()
         };
-        Ok(Before { values: now.iter().map(keep).collect::<Result<_, _>>()? })
+        let values = now.iter().map(keep).collect::<Result<_, _>>()?;
+        let left = link.ask(redis::cmd("PTTL").arg(key.expose())).await?;
+        let expires_at = match value::number(&left) {
+            Some(left) if left >= 0 => Some(clock(link).await?.saturating_add(left)),
+            _ => None,
+        };
+        Ok(Before { values, expires_at })
     }
 
     pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
@@ -224,6 +235,7 @@ impl Hash {
                     earlier: earlier.as_ref().map(|value| value::restored(link.cx, value)).transpose()?,
                     set: link.cx.reveal(&set.0)?.expose().as_bytes().to_vec(),
                     now: None,
+                    expired: false,
                 })
             })
             .collect()
@@ -233,7 +245,11 @@ impl Hash {
         let key = link.cx.reveal(&self.key)?;
         let now = self.look(link, key.expose()).await?;
         let known = self.with_before(link, before)?;
-        Ok(known.into_iter().zip(now).map(|(field, now)| Field { now, ..field }).collect())
+        let expired = match before.expires_at {
+            Some(at) => at <= clock(link).await?,
+            None => false,
+        };
+        Ok(known.into_iter().zip(now).map(|(field, now)| Field { now, expired, ..field }).collect())
     }
 }
 
@@ -241,6 +257,11 @@ impl Before {
     fn output(&self) -> Output {
         Output { earlier: Some(self.values.iter().any(Option::is_some)), ..Output::default() }
     }
+}
+
+/// The server's clock.
+async fn clock(link: &mut Link<'_>) -> Result<i64, StepError> {
+    link.ask(&redis::cmd("TIME")).await.map(value::clock)
 }
 
 fn restore(key: &str, fields: &[Field]) -> Pipeline {

@@ -69,14 +69,13 @@ impl Set {
     pub(super) async fn intend(&self, link: &mut Link<'_>) -> Result<Before, StepError> {
         let key = link.cx.reveal(&self.key)?;
         link.require_type(key.expose().as_bytes(), &self.key, "string").await?;
+        // Asked first: a text of half a gigabyte is not to be read only to be refused.
+        let length = link.ask(redis::cmd("STRLEN").arg(key.expose())).await?;
+        let length = number(&length).and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        super::fits(&self.key, link, length)?;
         let now = look(link, key.expose()).await?;
-        let value = match &now.value {
-            Some(bytes) => {
-                super::fits(&self.key, link, bytes.len())?;
-                Some(value::kept(link.cx, &self.key, bytes)?)
-            }
-            None => None,
-        };
+        let kept = |bytes: &Vec<u8>| value::kept(link.cx, &self.key, bytes);
+        let value = now.value.as_ref().map(kept).transpose()?;
         Ok(Before { value, expires_at: now.expires_at, seen_at: now.at })
     }
 
@@ -249,11 +248,7 @@ async fn look(link: &mut Link<'_>, key: &str) -> Result<Now, StepError> {
     questions.cmd("GET").arg(key).cmd("PTTL").arg(key).cmd("TIME");
     let mut replies = link.ask_all(&questions).await?.into_iter();
     let (value, left, time) = (replies.next(), replies.next(), replies.next());
-    let time = value::list(time.unwrap_or_default());
-    let at = match time.iter().filter_map(number).collect::<Vec<_>>().as_slice() {
-        [seconds, micros] => seconds * 1_000 + micros / 1_000,
-        _ => 0,
-    };
+    let at = value::clock(time.unwrap_or_default());
     let left = left.as_ref().and_then(number).filter(|left| *left >= 0);
     let value = match value {
         Some(Reply::BulkString(bytes)) => Some(bytes),

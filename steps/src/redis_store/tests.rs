@@ -134,6 +134,46 @@ async fn what_never_happened_needs_no_undo_and_what_happened_is_seen() {
 }
 
 #[tokio::test]
+async fn a_hash_whose_time_is_over_is_not_missed_and_not_made_anew() {
+    let server = Server::start().await;
+    server.other(&["HSET", "h", "f", "earlier"]).await;
+    server.other(&["PEXPIRE", "h", "600000"]).await;
+    let hash = server.params("hash", json!({ "key": "h", "fields": { "f": "ours", "g": 1 } }));
+    let mut it = server.bench.start("redis", hash).await;
+    assert_eq!(it.result.as_ref().expect("set")["earlier"], true);
+    server.other(&["DEL", "h"]).await;
+    assert!(matches!(server.bench.undo(&it).await, Ok(Undone::Left(_))), "its time was not over");
+    // As if it had been: nobody wants ten minutes to pass here.
+    assert!(it.intent["hash"]["expires_at"].is_i64(), "{}", it.intent);
+    it.intent["hash"]["expires_at"] = json!(1);
+    assert_eq!(server.bench.undo(&it).await, Ok(Undone::NothingToDo));
+    assert_eq!(server.other(&["EXISTS", "h"]).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_too_long_for_a_journal_is_refused() {
+    let server = Server::start().await;
+    server.other(&["SETRANGE", "long", "1100000", "x"]).await;
+    for argv in [json!(["GET", "long"]), json!(["MGET", "long", "none"])] {
+        let params = json!({ "url": server.url(), "command": argv, "reads": true });
+        let error = server.bench.run("redis", params).await.expect_err("too long");
+        assert_eq!(error.class, ErrorClass::Invalid);
+        assert!(
+            error.message.contains("the reply has 1100") && !error.message.contains("carried"),
+            "{error}"
+        );
+    }
+    let swap = server.params("command", json!(["GETSET", "long", "short"]));
+    let error = server.bench.run("redis", swap).await.expect_err("too long");
+    assert!(error.message.contains("`GETSET`: it was carried out, but"), "{error}");
+    assert_eq!(server.other(&["GET", "long"]).await, "short");
+    server.other(&["SETRANGE", "long", "60000", "x"]).await;
+    let set = server.params("set", json!({ "key": "long", "value": 1 }));
+    let error = server.bench.run("redis", set).await.expect_err("could not be put back");
+    assert!(error.message.contains("holds 60001 bytes"), "{error}");
+}
+
+#[tokio::test]
 async fn equal_entries_of_others_are_not_taken_for_ours() {
     let server = Server::start().await;
     let params = server.params("add", json!({ "key": "s", "fields": { "f": "x" } }));

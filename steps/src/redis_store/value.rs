@@ -167,6 +167,28 @@ fn plain(reply: Reply) -> Value {
     }
 }
 
+/// About how long a reply is as text, in bytes.
+pub(super) fn size(reply: &Reply) -> usize {
+    const AROUND: usize = 4;
+    AROUND
+        + match reply {
+            Reply::BulkString(bytes) | Reply::BigNumber(bytes) => bytes.len(),
+            Reply::SimpleString(text) | Reply::VerbatimString { text, .. } => text.len(),
+            Reply::Array(list) | Reply::Set(list) => list.iter().map(size).sum(),
+            Reply::Map(map) => map.iter().map(|(key, value)| size(key) + size(value)).sum(),
+            Reply::Attribute { data, .. } => size(data),
+            _ => 0,
+        }
+}
+
+/// The server's clock, from a reply to `TIME`: milliseconds since 1970.
+pub(super) fn clock(reply: Reply) -> i64 {
+    match list(reply).iter().filter_map(number).collect::<Vec<_>>().as_slice() {
+        [seconds, micros] => seconds * 1_000 + micros / 1_000,
+        _ => 0,
+    }
+}
+
 /// A field of a map, which RESP2 sends as a list.
 pub(super) fn field(reply: &Reply, name: &str) -> Option<Reply> {
     let is = |key: &Reply| text(key).is_some_and(|key| key == name);
