@@ -6,7 +6,15 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use std::sync::Arc;
+use std::{
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    sync::Arc,
+};
+
+/// How much of a file with certificates is read, in bytes; all that distributions trust takes a quarter of it.
+const LARGEST: u64 = 1 << 20;
 
 /// The certificates that are trusted: those in the PEM file `ca` alone, if it is named, else the machine's.
 fn roots(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, StepError> {
@@ -15,13 +23,24 @@ fn roots(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, StepError> {
         // A machine without any is no reason to fail before it is known that one is needed.
         return Ok(found.certs);
     };
-    let pem = std::fs::read(path).map_err(|error| StepError::io(format!("read `{path}`"), &error))?;
+    let pem = read(path).map_err(|error| StepError::io(format!("read `{path}`"), &error))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(StepError::new(ErrorClass::Invalid, format!("`{path}` holds no PEM certificate"))
             .hint(format!("openssl x509 -in {path} -noout -subject"))),
     }
+}
+
+/// Reads a file that may be anything, and never waits for one.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let mut pem = Vec::new();
+    // Of what is no file, such as a pipe, nothing is read.
+    if file.metadata()?.is_file() {
+        file.take(LARGEST).read_to_end(&mut pem)?;
+    }
+    Ok(pem)
 }
 
 /// A TLS client that trusts [`roots`].

@@ -120,7 +120,11 @@ async fn converse(
             if way.len() > usize::from(params.redirects) {
                 return Err(Trouble::Clear(too_many(&draft.to, location, &way)));
             }
-            draft = draft.redirected(cx, status, location)?;
+            draft = draft.redirected(cx, status, location).map_err(|error| match status {
+                // It asks for the same once more, and so has not done it.
+                307 | 308 => Trouble::Clear(error),
+                _ => Trouble::Doubt(error),
+            })?;
             way.push(draft.to.label.clone());
             // Who asks for the same once more has not done it; who asks for a look at the result has.
             seen.sent.store(draft.method != first_method, Ordering::Relaxed);

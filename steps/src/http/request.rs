@@ -196,7 +196,14 @@ impl<'a> Draft<'a> {
             Payload::Json(value) => Bytes::from(revealed(cx, value)?.to_string()),
             Payload::File(path) => {
                 let cannot = |error| StepError::io(format!("read `{path}`"), &error);
-                let file = tokio::fs::File::open(path).await.map_err(cannot)?;
+                // A pipe that nobody writes to would be waited for without an end.
+                let mut options = tokio::fs::OpenOptions::new();
+                let file = options
+                    .read(true)
+                    .custom_flags(nix::libc::O_NONBLOCK)
+                    .open(path)
+                    .await
+                    .map_err(cannot)?;
                 let metadata = file.metadata().await.map_err(cannot)?;
                 if !metadata.is_file() {
                     return Err(invalid(format!("`{path}`: expected a file to send, found another thing")));

@@ -70,6 +70,25 @@ fn a_change_without_an_answer_is_in_doubt_and_is_sent_only_once() {
 }
 
 #[test]
+fn a_change_that_is_sent_elsewhere_where_nobody_may_go_has_not_happened() {
+    for (status, doubt) in [("307 Temporary Redirect", false), ("303 See Other", true)] {
+        let server =
+            Evil::says(format!("HTTP/1.1 {status}\r\nlocation: ftp://host/\r\ncontent-length: 0\r\n\r\n"));
+        let output = Stage::new().run(&format!(
+            "prepare:
+  it:
+    http: {{ url: '{}', method: POST, redirects: 1 }}
+    undo: {{ command: {{ run: ['true'] }} }}
+",
+            server.url("/")
+        ));
+        let text = tests::folders::said(&output);
+        assert_words(&text, &["redirects to `ftp://host/`, which is no address"]);
+        assert_eq!(text.contains("unknown"), doubt, "{text}");
+    }
+}
+
+#[test]
 fn what_has_not_left_is_tried_again_and_so_is_what_only_reads() {
     let server = Evil::start(|_, _| {});
     let output = Stage::new().run(&format!(

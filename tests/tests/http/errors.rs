@@ -4,7 +4,7 @@ use crate::{
     assert_words, error_of,
     evil::{Evil, forever, hang},
 };
-use std::net::TcpStream;
+use std::{net::TcpStream, process::Command};
 
 #[test]
 fn a_server_that_never_answers_is_told_by_how_far_it_came() {
@@ -76,4 +76,16 @@ fn a_port_that_never_accepts_and_a_name_that_is_unknown_are_told_apart() {
     assert_words(&text, &["no connection to", "within 300 ms", "ping -c 3 127.0.0.1"]);
     let text = error_of("{ url: 'http://no-such-host.invalid/' }");
     assert_words(&text, &["the name `no-such-host.invalid` cannot be resolved", "getent hosts"]);
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_never_waited_for() {
+    let server = Evil::start(|stream, _| hang(stream));
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let sent = format!("{{ url: '{}', method: POST, reads: true, file: '{pipe}' }}", server.url("/"));
+    assert_words(&error_of(&sent), &["expected a file to send, found another thing"]);
+    let trusted = format!("{{ url: 'https://127.0.0.1:{}/', ca: '{pipe}' }}", server.port);
+    assert_words(&error_of(&trusted), &["holds no PEM certificate"]);
 }
