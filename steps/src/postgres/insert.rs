@@ -122,8 +122,8 @@ impl Insert {
                 .hint("insert into the table behind it, or use `execute` with a written `undo`")
                 .into());
         }
-        for name in self.values.keys() {
-            table.column(name, link)?;
+        for (name, value) in &self.values {
+            table.column(name, link)?.refuse(name, value)?;
         }
         Ok(table)
     }

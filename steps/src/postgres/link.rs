@@ -187,8 +187,10 @@ impl<'a> Link<'a> {
 
     /// Begins a transaction with the limits of this moment.
     pub(super) async fn begin(&self, mode: &str) -> Result<(), Failure> {
-        let locks = Millis::from(self.patience.next_limit()).0.max(1);
-        let all = locks + Millis::from(self.work).0;
+        // The server takes no more than 24 days.
+        let most = u64::from(i32::MAX.unsigned_abs());
+        let locks = Millis::from(self.patience.next_limit()).0.clamp(1, most);
+        let all = locks.saturating_add(Millis::from(self.work).0).min(most);
         let sql =
             format!("BEGIN {mode}; SET LOCAL lock_timeout = {locks}; SET LOCAL statement_timeout = {all}");
         self.ask(self.client.batch_execute(&sql)).await
@@ -227,7 +229,7 @@ impl<'a> Link<'a> {
     /// Rows of a look of our own, inside of a transaction.
     pub(super) async fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>, Failure> {
         let statement = self.ask(self.client.prepare(sql)).await?;
-        Ok(self.carry_out(&statement, values).await?.rows)
+        Ok(self.carry_out(&statement, values, usize::MAX).await?.rows)
     }
 
     /// Carries out one statement in a transaction of its own, again where others stood in its way.
@@ -252,19 +254,27 @@ impl<'a> Link<'a> {
     async fn try_change(&self, sql: &str, values: &[Value]) -> Result<Change, Failure> {
         self.begin("").await?;
         let statement = self.ask(self.client.prepare(sql)).await?;
-        let change = self.carry_out(&statement, values).await?;
+        // A change may return as many rows as the table has; nobody asks for more than the first.
+        let change = self.carry_out(&statement, values, 1).await?;
         self.commit().await?;
         Ok(change)
     }
 
-    async fn carry_out(&self, statement: &Statement, values: &[Value]) -> Result<Change, Failure> {
+    async fn carry_out(
+        &self,
+        statement: &Statement,
+        values: &[Value],
+        kept: usize,
+    ) -> Result<Change, Failure> {
         let values = value::bind_all(self.cx, values, statement)?;
         let carried_out = async {
             let stream = self.client.query_raw(statement, values.iter()).await?;
             tokio::pin!(stream);
             let mut rows = Vec::new();
             while let Some(row) = stream.try_next().await? {
-                rows.push(row);
+                if rows.len() < kept {
+                    rows.push(row);
+                }
             }
             Ok(Change { rows, count: stream.rows_affected().unwrap_or(0) })
         };

@@ -68,6 +68,22 @@ impl Column {
         value::shown(value, &ty)
     }
 
+    /// # Errors
+    /// The value means another time whenever it is read: it could not be compared later.
+    pub(super) fn refuse(&self, name: &str, value: &Value) -> Result<(), StepError> {
+        const WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+        let text = value.as_str().unwrap_or_default();
+        let is_time = ["time", "date"].iter().any(|kind| self.ty.starts_with(kind));
+        let moves = |word: &str| WORDS.iter().any(|one| one.eq_ignore_ascii_case(word));
+        if !is_time || !text.split_whitespace().any(moves) {
+            return Ok(());
+        }
+        let message =
+            format!("`{name}` is `{text}`: expected a time that stays the same, for the undo compares it");
+        Err(StepError::new(ErrorClass::Invalid, message)
+            .hint("leave the column to its default, or write ${{ run.started_at }}"))
+    }
+
     pub(super) fn is_null(&self) -> String {
         format!("{} IS NULL", quoted(&self.name))
     }

@@ -257,3 +257,35 @@ fn a_written_undo_takes_back_a_statement() {
     exited(&stage.run(&whole), 0);
     assert_eq!(stage.psql("SELECT DISTINCT state FROM files"), "pending");
 }
+
+#[test]
+fn rows_that_a_change_returns_are_counted_and_not_kept() {
+    let stage = Stage::new();
+    // 400 MB of rows.
+    let many = stage.step("execute: \"SELECT repeat('x', 1000) FROM generate_series(1, 400000)\"");
+    let many = many.strip_suffix(" }").expect("a step in braces");
+    let mark = stage.step("insert: { into: files, values: { path: /a, name: b } }");
+    let mark = mark.strip_suffix(" }").expect("a step in braces");
+    let child = stage.begin(&format!(
+        "{SECRET}prepare:\n  many: {many}, undo: {{ command: {{ run: ['true'] }} }}, expect: out.changes == 400000 }}\n  \
+         mark: {mark}, needs: [many] }}\nmonitor:\n  waits: {{ wait: {{ until: {{ file: {{ stat: go }} }}, succeed_when: out.exists, every: 20ms }} }}\n"
+    ));
+    until("all rows have come", || stage.psql("SELECT count(*) FROM files") == "1");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    std::fs::write(stage.path("go"), "").expect("written");
+    exited(&child.wait_with_output().expect("it ends"), 0);
+    assert!(peak < 200_000, "{peak} kB");
+    tests::tell(&format!("400 MB of rows: {peak} kB of memory at most"));
+}
+
+#[test]
+fn a_limit_of_months_is_none_too_long() {
+    let stage = Stage::new();
+    let patient = stage.step("busy_timeout: 60d, statement_timeout: 60d, query: 'SELECT 1 AS n'");
+    exited(
+        &stage.run(&format!("{SECRET}monitor: {{ it: {}, expect: out.row.n == 1 }} }}\n", open(&patient))),
+        0,
+    );
+}

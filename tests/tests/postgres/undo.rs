@@ -200,3 +200,16 @@ fn what_a_trigger_makes_of_the_row_is_seen() {
     exited(&stage.run(&stage.insert("files", "{ path: /a, name: small }")), 0);
     assert_eq!(stage.psql("SELECT count(*) FROM files"), "0");
 }
+
+#[test]
+fn a_time_that_moves_is_refused_before_anything_is_written() {
+    let stage = Stage::new();
+    stage.make("CREATE TABLE times (id serial PRIMARY KEY, t timestamptz, d date, word text)");
+    for values in ["{ t: now }", "{ d: ' Tomorrow' }", "{ t: 'today 04:05' }"] {
+        let text = said(&stage.run(&stage.insert("times", values)));
+        assert!(text.contains("expected a time that stays the same") && !text.contains("undone"), "{text}");
+    }
+    let still = "{ t: '${{ run.started_at }}', d: epoch, word: now }";
+    exited(&stage.run(&stage.insert("times", still)), 0);
+    assert_eq!(stage.psql("SELECT count(*) FROM times"), "0");
+}
