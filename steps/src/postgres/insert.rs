@@ -358,6 +358,10 @@ impl Insert {
             Ok(change) if change.count > 0 => Ok(Undone::Removed),
             Ok(_) => Ok(match self.find(link, before, output).await? {
                 Turned::Gone => Undone::NothingToDo,
+                Turned::There(still) if still.same => {
+                    let why = "a trigger, a rule or a policy of the table keeps it from being deleted";
+                    Undone::Left(still.leftover(&link.place, table, why))
+                }
                 _ => Undone::Left(found.leftover(&link.place, table, "it was changed in this moment")),
             }),
             Err(Failure::Pg(error)) if errors::code(&error) == "23503" => {
@@ -457,7 +461,7 @@ fn by_place(at: &At) -> Condition {
 
 /// What is read of a row: whether it is as it was written, where it is, and its key.
 fn returning(table: &Table, same: &str, xmin: &str) -> String {
-    let key = table.key_columns().into_iter().map(|column| format!(", {}::text", quoted(&column.name)));
+    let key = table.key_columns().into_iter().map(|column| format!(", {}", column.as_text()));
     format!("{same}, tableoid::text, ctid::text, {xmin}::text{}", key.collect::<String>())
 }
 

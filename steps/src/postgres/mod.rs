@@ -156,7 +156,8 @@ impl Step for Postgres {
                       after a deadlock, or where the server could not put two transactions in a row, the step tries again \
                       within that time, each time after a longer pause. Waits of more than 100 ms are counted in `out.db`.\n\n\
                       `insert` is undone by deleting that row, but only if the columns that were written still hold what \
-                      was written; other columns belong to the program under test. `out.key` is the new row's primary key (or \
+                      was written; other columns belong to the program under test. Rows of other tables that the database deletes with it \
+                      (`ON DELETE CASCADE`) go with it. `out.key` is the new row's primary key (or \
                       that of another unique index), `out.rowid` the same where it is one whole number. A table without any \
                       key works too; only where another may have changed or removed the row nobody can tell, and it is named. \
                       What a trigger writes into a column of yours counts as changed. `execute` needs a written \

@@ -57,6 +57,15 @@ impl Column {
         }
     }
 
+    /// The expression that reads it as text which can be read back: times of some styles name their zone by letters that
+    /// stand for several, such as `CST`.
+    pub(super) fn as_text(&self) -> String {
+        match self.ty.starts_with("timestamp") || self.ty.starts_with("date") {
+            true => format!("to_jsonb({}) #>> '{{}}'", quoted(&self.name)),
+            false => format!("{}::text", quoted(&self.name)),
+        }
+    }
+
     /// A value of it as a person types it, in quotes; secrets stay marked.
     pub(super) fn shown(&self, value: &Value) -> Option<String> {
         let ty = match self.ty.as_str() {

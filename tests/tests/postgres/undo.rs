@@ -213,3 +213,29 @@ fn a_time_that_moves_is_refused_before_anything_is_written() {
     exited(&stage.run(&stage.insert("times", still)), 0);
     assert_eq!(stage.psql("SELECT count(*) FROM times"), "0");
 }
+
+#[test]
+fn a_time_in_the_key_is_found_again_whatever_the_style_of_the_database() {
+    let stage = Stage::new();
+    stage.make("CREATE TABLE shots (at timestamptz, day date, name text, PRIMARY KEY (at, day))");
+    // `CST` is the zone of Shanghai where times are written, and one of America where they are read.
+    for set in ["datestyle = 'SQL, DMY'", "timezone = 'Asia/Shanghai'"] {
+        stage.psql(&format!("ALTER DATABASE media SET {set}"));
+    }
+    let shot = stage.insert("shots", "{ at: '2025-01-23 10:15:00.25+08', day: '03/02/2025', name: 一 }");
+    let text = exited(&stage.run(&shot), 0);
+    assert!(text.contains("undone 1 of 1"), "{text}");
+    assert_eq!(stage.psql("SELECT count(*) FROM shots"), "0");
+}
+
+#[test]
+fn a_row_that_the_table_does_not_let_go_is_named_with_the_reason() {
+    let stage = Stage::new();
+    stage.make(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+         CREATE TRIGGER keep BEFORE DELETE ON files FOR EACH ROW EXECUTE FUNCTION keep()",
+    );
+    let text = exited(&stage.run(&stage.insert("files", "{ path: /a, name: b }")), 4);
+    assert!(text.contains("a trigger, a rule or a policy of the table keeps it"), "{text}");
+    assert_eq!(stage.psql("SELECT count(*) FROM files"), "1");
+}
