@@ -377,6 +377,15 @@ fn lock_of(cx: &Context, params: &Params, intent: &Intent, exclusive: bool) -> L
     }
 }
 
+/// A JSON text as a value; a number that would change on the way appears as its text.
+///
+/// # Errors
+/// It is none, or too deep; in words.
+pub(crate) fn exact(text: &str) -> Result<Value, String> {
+    let document = Document::parse(text.to_owned()).map_err(|flaw| flaw.message)?;
+    Ok(document.value(&document.root))
+}
+
 /// A value with its secrets put in.
 fn revealed(cx: &Context, value: &Value) -> Result<Value, StepError> {
     Ok(match value {

@@ -162,7 +162,12 @@ fn library(error: &Error, place: &Place) -> StepError {
         None if what.contains("authentication") => {
             made(ErrorClass::Denied, format!("`{label}`: {what}: {cause}"))
         }
-        None if what.contains("deserializing") || what.contains("parsing") => made(
+        None if what.contains("deserializing") => StepError::new(
+            ErrorClass::Unsupported,
+            format!("`{label}` gave a value that cannot be shown: {what}: {cause}"),
+        )
+        .hint("read it as text or in parts, as by `COLUMN::text`"),
+        None if what.contains("parsing") => made(
             ErrorClass::Corrupt,
             format!("`{label}` does not answer as a PostgreSQL server does: {what}"),
         ),

@@ -207,7 +207,9 @@ impl<'a> FromSql<'a> for Cell {
             // By its shortest text, so that 0.1 is 0.1.
             Type::FLOAT4 => real(f32::from_sql(ty, raw)?.to_string().parse()?),
             Type::FLOAT8 => real(f64::from_sql(ty, raw)?),
-            Type::JSON | Type::JSONB => Value::from_sql(ty, raw)?,
+            Type::JSON => crate::json::exact(std::str::from_utf8(raw)?)?,
+            // A byte before it tells its version.
+            Type::JSONB => crate::json::exact(std::str::from_utf8(raw.get(1..).unwrap_or_default())?)?,
             Type::BYTEA => json!({ "$blob": hex(raw) }),
             Type::VOID => Value::Null,
             _ => Value::String(String::from_utf8(raw.to_vec())?),

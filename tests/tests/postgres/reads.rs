@@ -289,3 +289,21 @@ fn a_limit_of_months_is_none_too_long() {
         0,
     );
 }
+
+#[test]
+fn numbers_within_json_and_lists_lose_nothing_and_what_is_too_deep_is_told() {
+    let stage = Stage::new();
+    let big = "12345678901234567890123";
+    let query =
+        format!("SELECT '[{big}, 1e400, 1.50]'::jsonb AS j, '[{big}]'::json AS k, ARRAY[{big}, 0.5] AS n");
+    let step = stage.step(&format!("query: \"{query}\""));
+    let expect = format!(
+        "out.row.j[0] == \"{big}\" && out.row.k[0] == \"{big}\" && out.row.j[2] == 1.5 && out.row.n == [\"{big}\", 0.5]"
+    );
+    let phases = format!("{SECRET}monitor:\n  it: {}, expect: '{expect}' }}\n", open(&step));
+    exited(&stage.run(&phases), 0);
+    let deep = stage.step("query: \"SELECT (repeat('[', 200) || repeat(']', 200))::jsonb AS j\"");
+    let text = said(&stage.run(&format!("{SECRET}monitor: {{ it: {deep} }}\n")));
+    assert!(text.contains("a value that cannot be shown") && text.contains("nested more than 128"), "{text}");
+    assert!(!text.contains("does not answer as"), "{text}");
+}
