@@ -27,7 +27,7 @@ fn said(name: &str, text: String) -> String {
 /// What `check` warns of in a valid text.
 fn linted(name: &str, text: String) -> String {
     let source = Arc::new(Source { name: name.into(), text });
-    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &playbook::NoLibrary) {
+    match playbook::read(source, &steps::builtin(), &playbook::Inventory::default(), &Fragments) {
         Ok((playbook, warnings)) => {
             let lints = playbook::lint(&playbook, &steps::builtin());
             format!("{}{}", warnings.render(false), lints.render(false))
@@ -164,12 +164,14 @@ fn whole(block: &str) -> String {
 }
 
 #[test]
-fn every_example_of_the_documentation_is_valid() {
+fn every_example_of_the_documentation_is_valid_without_a_warning() {
     let mut count = 0;
     let mut valid = |name: &str, text: String| {
         count += 1;
-        let said = said(name, text.clone());
-        assert!(said.starts_with("valid"), "{name}: {said}\n{text}");
+        let said = linted(name, text.clone());
+        // The files that an example speaks of are on the reader's machine.
+        let warned = said.replace("warning[no-such-path]", "").contains("warning[");
+        assert!(!warned, "{name}: {said}\n{text}");
     };
     for step in steps::builtin().iter() {
         let hosts = "name: x\nhosts: { nas: { ssh: nas }, edge: { ssh: edge } }\nprepare:\n";
@@ -184,6 +186,8 @@ fn every_example_of_the_documentation_is_valid() {
             entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "md")),
         );
     }
+    // The step reference is drawn from the examples above.
+    pages.retain(|page| !page.ends_with("docs/steps.md"));
     for page in pages {
         let text = std::fs::read_to_string(&page).expect("UTF-8");
         let name = page.display().to_string();
@@ -191,5 +195,5 @@ fn every_example_of_the_documentation_is_valid() {
             valid(&name, whole(block));
         }
     }
-    assert!(count > 40, "the examples are there");
+    assert!(count > 30, "the examples are there: {count}");
 }

@@ -119,7 +119,8 @@ impl Step for Process {
                       ready: { tcp: { host: 127.0.0.1, port: 8080 } }\n    ready_timeout: 20s\n\
                       dock_manager:\n  process: { find: { name: dock_info_manager }, is: running }\n\
                       ended:\n  wait:\n    until: { process: { find: { pid_file: /run/sync.pid, name: rsync } } }\n    \
-                      succeed_when: \"!out.running\"\n",
+                      succeed_when: \"!out.running\"\n  \
+                      timeout: 10m\n",
             errors: &[
                 ("exit", "it ended before it was ready; the last lines of its log follow"),
                 ("timeout", "it was not ready within `ready_timeout`; the last trouble of `ready` follows"),
