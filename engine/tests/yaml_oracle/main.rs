@@ -3,11 +3,13 @@
 
 mod known;
 mod make;
+mod slips;
 
 use engine::playbook::yaml_value;
-use make::{document, slipped, slips};
+use make::document;
 use proptest::{prelude::*, test_runner::RngSeed};
 use serde_json::Value;
+use slips::{slipped, slips};
 use std::path::Path;
 
 type Answer = Result<Value, String>;
