@@ -3,6 +3,7 @@
 
 mod known;
 mod make;
+mod plain;
 mod slips;
 
 use engine::playbook::yaml_value;
