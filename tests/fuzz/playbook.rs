@@ -2,6 +2,8 @@
 
 #![no_main]
 
+mod kinds;
+
 use engine::{
     Registry, Source,
     diagnostic::{Diagnostics, decode},
@@ -14,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use std::sync::{Arc, LazyLock};
 
-static REGISTRY: LazyLock<Registry> = LazyLock::new(steps::builtin);
+static REGISTRY: LazyLock<Registry> = LazyLock::new(kinds::registry);
 
 /// A world without files.
 struct Nowhere;

@@ -2,6 +2,8 @@
 
 #![no_main]
 
+mod kinds;
+
 use engine::{
     Source,
     playbook::{self, Inventory},
@@ -10,7 +12,7 @@ use engine::{
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
 
-static REGISTRY: LazyLock<engine::Registry> = LazyLock::new(steps::builtin);
+static REGISTRY: LazyLock<engine::Registry> = LazyLock::new(kinds::registry);
 
 fuzz_target!(|text: &str| {
     let indented = text.replace('\n', "\n        ");

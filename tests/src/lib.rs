@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+pub mod bad;
 pub mod bare;
 pub mod editor;
 pub mod folders;
@@ -9,6 +10,7 @@ pub mod lab;
 pub mod servers;
 pub mod stage;
 pub mod terminal;
+pub mod values;
 
 /// Says how much a test has seen: counts and figures for whoever reads its output.
 pub fn tell(line: &str) {

@@ -53,6 +53,21 @@ fn every_mistake_is_reported_with_its_place() {
 }
 
 #[test]
+fn line_ends_of_windows_change_no_answer() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad");
+    for entry in std::fs::read_dir(dir).expect("the corpus") {
+        let file = entry.expect("a file").path();
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        let lines = |text: String| {
+            let said = said("a.yaml", text);
+            assert!(!said.contains('\r'), "{}: {said:?}", file.display());
+            said.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(lines(text.replace('\n', "\r\n")), lines(text), "{}", file.display());
+    }
+}
+
+#[test]
 fn every_mistake_of_an_inventory_is_reported_with_its_place() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("bad/inventory/wrong.yaml");
     let text = std::fs::read_to_string(file).expect("UTF-8");

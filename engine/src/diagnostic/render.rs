@@ -218,8 +218,8 @@ pub(super) fn floor(text: &str, byte: usize) -> usize {
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
-        // The end of a line as Windows writes it.
-        if c == '\r' && text[at + 1..].starts_with('\n') {
+        // The end of a line as Windows writes it; of a line that was cut out, the end is not there.
+        if c == '\r' && (text[at + 1..].starts_with('\n') || at + 1 == text.len()) {
             shown.push(' ');
             continue;
         }

@@ -21,6 +21,8 @@ const MAX_TURNS: u64 = 100_000;
 const MAX_MADE: u64 = 32 << 20;
 /// The longest template and list of `format`, and the longest list of `join`, in bytes.
 const MAX_FORMAT: u64 = 64 << 10;
+/// The longest list that `range` makes.
+const MAX_RANGE: i64 = 10_000;
 /// What an item of a list costs beside its content, in bytes.
 const ITEM: u64 = 32;
 
@@ -146,11 +148,11 @@ fn bound_call(call: &mut CallExpr) {
     }
 }
 
-/// Adds what [`bounded`] calls to a context, with a budget of its own.
+/// Adds what [`bounded`] calls to a context, and `range`, with a budget of its own.
 pub(super) fn add_functions(context: &mut Context<'_, '_>) {
     let turns = Arc::new(AtomicU64::new(0));
     let made = Arc::new(AtomicU64::new(0));
-    let made_by_replace = made.clone();
+    let (made_by_replace, made_by_range) = (made.clone(), made.clone());
     let added = [
         context.add_function(LOOP, move |ftx: &FunctionContext, range: CelValue| {
             spend(ftx, &turns, items(&range), MAX_TURNS, "turns of loops").map(|()| range)
@@ -165,8 +167,15 @@ pub(super) fn add_functions(context: &mut Context<'_, '_>) {
         context.add_function(REPLACE, move |ftx: &FunctionContext, Arguments(args): Arguments| {
             replace(ftx, &made_by_replace, &args)
         }),
+        context.add_function("range", move |ftx: &FunctionContext, end: i64| {
+            let Some(items) = u64::try_from(end).ok().filter(|_| end <= MAX_RANGE) else {
+                return Err(ftx.error(format!("expected a number from 0 to {MAX_RANGE}, found {end}")));
+            };
+            spend(ftx, &made_by_range, items * ITEM, MAX_MADE, "bytes of text and lists")?;
+            Ok(CelValue::List(Arc::new((0..end).map(CelValue::Int).collect())))
+        }),
     ];
-    debug_assert!(added.iter().all(Result::is_ok), "a name with `@` is free");
+    debug_assert!(added.iter().all(Result::is_ok), "these names are free");
 }
 
 fn spend(

@@ -30,8 +30,6 @@ use std::{
 pub const MAX_LENGTH: usize = 1024;
 /// The most operators in one expression. The parser recurses: a sum of 2,000 terms overflows a 2 MiB stack.
 pub const MAX_OPERATORS: usize = 100;
-/// The largest list that `range` makes.
-const MAX_RANGE: i64 = 10_000;
 /// The stack on which expressions are compiled and evaluated, in bytes.
 const STACK: usize = 16 << 20;
 
@@ -250,12 +248,6 @@ fn add_functions(context: &mut CelContext<'_, '_>, scope: &Scope) {
                 Some((folder, _)) => folder.to_owned(),
                 None => ".".to_owned(),
             }
-        }),
-        context.add_function("range", |ftx: &FunctionContext, end: i64| {
-            if !(0..=MAX_RANGE).contains(&end) {
-                return Err(ftx.error(format!("expected a number from 0 to {MAX_RANGE}, found {end}")));
-            }
-            Ok(CelValue::List(Arc::new((0..end).map(CelValue::Int).collect())))
         }),
     ];
     debug_assert!(added.iter().all(Result::is_ok), "a function of ours has the name of a standard one");

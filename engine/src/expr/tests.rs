@@ -82,6 +82,7 @@ fn what_would_take_years_or_all_memory_is_refused() {
     for text in [
         "range(10000).map(a, range(10000).map(b, b))",
         "range(10000).all(a, range(10000).all(b, range(10000).exists(c, c == 9999)))",
+        "range(10000).all(a, size(range(10000)) == 10000)",
         "range(10).map(a, range(10).map(b, range(10).map(c, range(10).map(d, range(10).map(e, range(10))))))",
         "['x'.format([])].map(a, [a+a+a+a+a+a+a+a].map(b, [b+b+b+b+b+b+b+b].map(c, [c+c+c+c+c+c+c+c].map(d, [d+d+d+d+d+d+d+d].map(e, [e+e+e+e+e+e+e+e].map(f, [f+f+f+f+f+f+f+f].map(g, [g+g+g+g+g+g+g+g].map(h, [h+h+h+h+h+h+h+h].map(i, i+i+i+i+i+i+i+i)))))))))",
         "range(9999).map(a, 'xxxxxxxxxxxxxxxx').join('').replace('x', range(9999).map(a, 'y').join('')).replace('y', range(9999).map(a, 'z').join(''))",

@@ -285,6 +285,23 @@ pub(super) fn to_json(node: &Node) -> Value {
 fn node(text: &str, Raw(raw): Raw, repeated: &mut Vec<Diagnostic>) -> Node {
     let span = span_of(text, &raw.referenced);
     let value = match raw.value {
+        RawValue::Scalar(Value::Null) => {
+            let written = text.get(span.range()).unwrap_or_default();
+            // The text behind the tag would be lost without a word.
+            if is_tagged_null(text, span.start)
+                && !matches!(written.trim(), "" | "~" | "null" | "Null" | "NULL")
+            {
+                let message = "the tag `!!null` stands before something";
+                repeated.push(Diagnostic::error(Code::Yaml, message, span).hint("remove it"));
+            }
+            NodeValue::Scalar(Value::Null)
+        }
+        RawValue::Scalar(Value::String(mut value)) => {
+            if is_open_block(text, span, &value) {
+                value.pop();
+            }
+            NodeValue::Scalar(Value::String(value))
+        }
         RawValue::Scalar(value) => NodeValue::Scalar(value),
         RawValue::Seq(items) => {
             NodeValue::Seq(items.into_iter().map(|item| node(text, item, repeated)).collect())
@@ -321,6 +338,34 @@ fn node(text: &str, Raw(raw): Raw, repeated: &mut Vec<Diagnostic>) -> Node {
         }
     };
     Node { value, span }
+}
+
+/// Whether a value is that of a block (`|` or `>`) of which the last line has no line break, for the text ends with it. The parser
+/// gives it one.
+fn is_open_block(text: &str, span: Span, value: &str) -> bool {
+    if span.end < text.len() || !value.ends_with('\n') {
+        return false;
+    }
+    let before = text[..span.start].trim_end_matches([' ', '\t']);
+    let header = before
+        .strip_suffix(['\n', '\r'])
+        .map(str::trim_end)
+        .and_then(|before| before.rsplit(['\n', '\r']).next());
+    let last = |text: &str| text.chars().next_back();
+    let line = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let blank = line.trim_matches([' ', '\t']).is_empty();
+    !blank
+        && header.is_some_and(|line| line.contains(['|', '>']))
+        && last(value.trim_end_matches('\n')) == last(text)
+}
+
+/// Whether the tag `!!null` stands before a place, with nothing between but an anchor or the header of a block.
+fn is_tagged_null(text: &str, at: usize) -> bool {
+    // As far back as a person writes such things; a search of the whole text for each value would take long.
+    let from = (at.saturating_sub(80)..=at).find(|from| text.is_char_boundary(*from)).unwrap_or(at);
+    text[from..at]
+        .rsplit_once("!!null")
+        .is_some_and(|(_, between)| between.split_whitespace().all(|word| word.starts_with(['&', '|', '>'])))
 }
 
 pub(super) fn span_of(text: &str, location: &Location) -> Span {

@@ -345,9 +345,17 @@ impl StepReader<'_, '_> {
         let jitter = fields.take("jitter").map(|(_, node)| self.shaped(node, &share, "jitter"));
         let names: Vec<&str> = ErrorClass::ALL.iter().map(|class| class.name()).collect();
         let classes = json!({ "type": "array", "items": { "type": "string", "enum": names } });
-        let on = match fields.take("on").map(|(_, node)| self.shaped(node, &classes, "on")) {
-            Some(Template::Literal(value)) => serde_json::from_value(value).unwrap_or_default(),
-            _ => Vec::new(),
+        let on = fields.take("on").map(|(_, node)| (node.span, self.shaped(node, &classes, "on")));
+        let on = match on {
+            None => Vec::new(),
+            Some((_, Template::Literal(value))) => serde_json::from_value(value).unwrap_or_default(),
+            // Read as "all classes" it would try again what the user excluded.
+            Some((span, _)) => {
+                let message = "`on` of a `retry` must be known: an expression cannot stand here";
+                let hint = "name the classes themselves: [timeout, unreachable]";
+                self.reader.found.push(Diagnostic::error(Code::WrongType, message, span).hint(hint));
+                Vec::new()
+            }
         };
         fields.finish(&[], self.reader.found);
         Some(RetryDef { attempts: attempts?, delay, backoff, max_delay, jitter, on })

@@ -76,6 +76,10 @@ fn said(error: &Error, at: &str) -> Said {
             };
             (Code::Yaml, message, Some(hint))
         }
+        Error::TaggedScalarCannotDeserializeIntoString { .. } => yaml(
+            "this tag cannot stand before text",
+            Some("remove it; text that begins with `!` stands in quotes"),
+        ),
         Error::NonFiniteFloat { value, .. } => {
             let message = format!("the number `{}` is not finite", short(value));
             (Code::BadValue, message, Some("put it in quotes if it is text"))
@@ -195,6 +199,11 @@ const WORDS: &[(&str, &str, Option<&str>)] = &[
     ),
     ("document indicator", "this quote is not closed before `---` or `...`", None),
     ("plain scalar cannot start", "text cannot begin with this sign", Some("put the text in quotes")),
+    (
+        "wrongly indented line in block scalar",
+        "this line is not indented as the text in `|` or `>` that it ends",
+        Some("indent it as that text, or as the key of that text"),
+    ),
     ("block scalar", "after `|` or `>` stand only `+`, `-`, a digit from 1 to 9, or a comment", None),
     ("comment", "a comment needs a space before its `#`", Some("text that holds `#` stands in quotes")),
     ("major version", "a playbook is YAML 1.2: `%YAML` may say 1.1 or 1.2", Some("remove the line")),
