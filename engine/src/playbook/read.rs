@@ -54,18 +54,18 @@ pub fn read(
 ) -> Result<(Playbook, Diagnostics), Diagnostics> {
     let mut found = Diagnostics::new(source.clone());
     let Some(root) = raw::parse_visible(&source, 0, &mut found) else { return Err(found) };
-    match read_root(&source, &root, registry, inventory, library, &mut found) {
-        Some((playbook, places)) if !found.has_errors() => {
-            if let Err(cycles) = Graph::new(&playbook) {
-                for cycle in cycles {
-                    found.push(places.cycle(&cycle, &playbook));
-                }
-                return Err(found);
-            }
-            Ok((playbook, found))
+    let Some((playbook, places)) = read_root(&source, &root, registry, inventory, library, &mut found) else {
+        return Err(found);
+    };
+    // Beside other mistakes, two steps of one name are one to the graph, and a step that needs itself is told already.
+    let wrong = found.has_errors();
+    let doubled = found.iter().any(|mistake| mistake.code == Code::Duplicate);
+    for cycle in Graph::new(&playbook).err().unwrap_or_default() {
+        if !wrong || (!doubled && cycle.steps.len() > 1) {
+            found.push(places.cycle(&cycle, &playbook));
         }
-        _ => Err(found),
     }
+    if found.has_errors() { Err(found) } else { Ok((playbook, found)) }
 }
 
 /// The expressions of a playbook and the steps they belong to.
