@@ -2,6 +2,7 @@
 
 use super::{code, media_sync, rows};
 use serde_json::Value;
+use std::fs;
 use tests::{
     lab::{DATABASE, MEDIA, lab_or_skip, until},
     stage::Stage,
@@ -96,6 +97,26 @@ fn exit_codes_tell_passed_refused_and_failed() {
     stage.assert_clean_soon();
 }
 
+/// Whether a step of the monitor phase has begun.
+fn monitors(stage: &Stage) -> bool {
+    let events = stage.events();
+    let mut events = events.iter().skip_while(|event| event["phase"] != "monitor");
+    events.any(|event| event["event"] == "step_started")
+}
+
+/// Whether a process only waits: all of its threads sleep, and so do the programs that it has started.
+fn at_rest(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.fold(true, |all, thread| {
+        let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let sleeps =
+            read("stat").rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'));
+        let children = read("children");
+        let mut children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        all && sleeps && children.all(at_rest)
+    })
+}
+
 #[test]
 fn status_changes_are_seen_and_kept_as_a_timeline_with_the_speed() {
     let stage = Stage::new(lab_or_skip!(), "");
@@ -103,7 +124,7 @@ fn status_changes_are_seen_and_kept_as_a_timeline_with_the_speed() {
     stage.lab.set_faults(r#"{"slow_ms": 3000}"#);
     stage.lab.edge().sh("systemctl kill -s STOP media-sync-daemon").ok();
     let running = super::started(&stage, &["-p", "size=1MB"]);
-    until("the row is there", || rows(&stage) == "1");
+    until("the wait has looked at the row", || monitors(&stage) && at_rest(running.pid()));
     super::go_on(&stage);
     let output = running.wait();
     assert_eq!(code(&output), Some(0), "{output}");
