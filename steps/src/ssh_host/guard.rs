@@ -94,7 +94,6 @@ while :; do
   [ "$i" -ge 120 ] && break
   sleep 0.1 2>/dev/null || { sleep 1; s=KILL; }
 done
-[ -n "$z" ] && s=lease || s=
 # From here on the guard ends the watchdog: one whose timer dies a moment before it takes that for the end of the lease.
 trap "" USR1
 [ -n "$q" ] && kill -s KILL "$q" 2>/dev/null
@@ -105,7 +104,7 @@ while [ "$i" -lt 2 ]; do
   [ -z "$f" ] && i=$((i + 1))
   for f in $f; do f=${f#/proc/}; kill -s KILL "${f%/environ}"; done 2>/dev/null
 done
-[ -n "$s" ] && say lease
+[ -n "$z" ] && say lease
 say "$c" "$l"
 "#;
 
