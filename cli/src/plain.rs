@@ -2,7 +2,7 @@
 
 use crate::{out::Out, watch::View};
 use engine::{
-    event::{Progress, Record, StepId},
+    event::{Progress, Record, RunEvent, StepId},
     report::{Summary, console::Lines},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -34,6 +34,10 @@ impl Plain {
 
 impl View for Plain {
     fn event(&mut self, summary: &Summary, record: &Record) {
+        // What a recovery has to know is nothing that a person waits for.
+        if matches!(record.event, RunEvent::IntentAmended { .. }) {
+            return;
+        }
         self.out.tell(&format!("{}\n", self.lines.event(summary, record)));
     }
 

@@ -138,7 +138,7 @@ impl Run {
             .ok_or_else(|| Failure::environment("the display of the run failed; its history is complete"))?;
         let end = ended?;
         let undoes = self.dead.is_some_and(|(_, purpose)| purpose == Purpose::Undo);
-        let code = match undoes && end.leftovers.left.is_empty() && !end.aborted {
+        let code = match undoes && end.leftovers.is_clean() && !end.aborted {
             // A recovery is about what is left, not about what the run had found before it died.
             true => 0,
             false => end.exit_code(),

@@ -185,6 +185,20 @@ pub struct Leftovers {
     pub kept: usize,
     /// Those that are still there though they should not be.
     pub left: Vec<Leftover>,
+    /// Those of which nobody can tell whether they are still there: a look was denied, failed or was cut off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Leftover>,
+    /// Effects that nothing takes back, each with the step and what it did. They are part of no other count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_undo: Vec<String>,
+}
+
+impl Leftovers {
+    /// Whether everything that the run made and had to take back was seen to be gone.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.left.is_empty() && self.unknown.is_empty()
+    }
 }
 
 /// Something that happened in a run. The journal holds these; state and reports are folds over them.
@@ -221,6 +235,15 @@ pub enum RunEvent {
         /// What is needed to undo it; missing for a step that only reads.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         intent: Option<Box<Intent>>,
+    },
+    /// The attempt that runs knows more of its effect than when it began. Durable before the effect can be seen.
+    IntentAmended {
+        /// Which.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+        /// What takes the place of the `intent` within the intent of its start.
+        intent: serde_json::Value,
     },
     /// An attempt ended.
     StepFinished {

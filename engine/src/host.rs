@@ -256,6 +256,30 @@ pub struct HostSpec {
     pub vars: serde_json::Map<String, serde_json::Value>,
 }
 
+impl HostSpec {
+    /// A command of this host as a person types it elsewhere: `ssh … HOST -- 'COMMAND'`, with the files that the playbook
+    /// names for this host.
+    #[must_use]
+    pub fn typed(&self, command: &str) -> String {
+        let mut line = "ssh".to_owned();
+        let mut add = |flag: &str, value: &Option<String>| {
+            if let Some(value) = value {
+                line.push_str(&format!(" {flag}{}", shell_word_if_needed(value)));
+            }
+        };
+        add("-F ", &self.config);
+        add("-i ", &self.identity);
+        add("-o UserKnownHostsFile=", &self.known_hosts);
+        format!("{line} {} -- {}", shell_word_if_needed(&self.ssh), shell_word(command))
+    }
+}
+
+/// A word as a person would write it: quoted only where a POSIX sh needs it.
+fn shell_word_if_needed(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@:+=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { shell_word(word) }
+}
+
 /// Opens connections to hosts; one per host and run, shared by all steps.
 pub trait Connector: Send + Sync {
     /// The host behind `spec`, connected.

@@ -7,6 +7,7 @@ pub mod file;
 pub mod hash;
 mod hex;
 pub mod http;
+mod identity;
 pub mod journal;
 pub mod json;
 mod place;

@@ -6,13 +6,13 @@ use engine::{
     expr::Scope,
     host::{BoxFuture, CancelSource, Connector, Host, HostSpec},
     local::process::LocalHost,
-    step::{Context, Description, ParamsView, Presence, Probe, RunInfo, Services, Settled, Undone},
+    step::{Amend, Context, Description, ParamsView, Presence, Probe, RunInfo, Services, Settled, Undone},
 };
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -25,6 +25,8 @@ pub(crate) struct Bench {
     pub(crate) cx: Context,
     /// Raises `cx.cancel`.
     pub(crate) cancel: CancelSource,
+    /// The intent that a step has put in the place of its first one.
+    amended: Arc<Mutex<Option<Value>>>,
 }
 
 /// A step that has been started as the engine starts it: with its intent made before.
@@ -82,17 +84,24 @@ impl Bench {
             looks_only: false,
         };
         let (cancel, signal) = CancelSource::new();
+        let amended = Arc::new(Mutex::new(None));
+        let journal = amended.clone();
         let cx = Context {
             services: Arc::new(services),
             step: "it".into(),
             phase: Phase::Prepare,
             attempt: 1,
+            undoing: false,
             host: local,
             cancel: signal,
             scope: Arc::new(Scope::default()),
             progress: ProgressSink::none(),
+            amend: Amend::new(move |intent| {
+                *journal.lock().expect("whole") = Some(intent);
+                Box::pin(async { true })
+            }),
         };
-        Self { dir, cx, cancel }
+        Self { dir, cx, cancel, amended }
     }
 
     /// A path in the bench's folder.
@@ -117,7 +126,8 @@ impl Bench {
                 // The journal keeps text; what does not survive it is lost in a recovery.
                 let intent: Value = serde_json::from_str(&intent.to_string()).expect("an intent is JSON");
                 let result = step.run(&self.cx, &params, &intent).await;
-                (intent, result)
+                let amended = self.amended.lock().expect("whole").take();
+                (amended.unwrap_or(intent), result)
             }
             Err(error) => (Value::Null, Err(error)),
         };

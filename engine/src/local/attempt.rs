@@ -12,7 +12,7 @@ use crate::{
     host::{Cancel, CancelSource},
     plan::{PlannedStep, render_body},
     quantity::Millis,
-    step::{Context, DynStep, Effect, Recovery, Services},
+    step::{Amend, Context, DynStep, Effect, Recovery, Services},
 };
 use serde_json::{Map, Value};
 use std::{
@@ -109,6 +109,22 @@ impl Job {
         let (go, answer) = oneshot::channel();
         self.send(Message::Start { step: self.id, attempt: self.attempt, intent, go });
         answer.await.unwrap_or(false)
+    }
+
+    /// What makes a better intent durable; a step that only reads has none.
+    fn amend(&self) -> Amend {
+        if !self.step.is_effect() {
+            return Amend::none();
+        }
+        let (id, attempt, messages) = (self.id, self.attempt, self.messages.clone());
+        Amend::new(move |intent| {
+            let messages = messages.clone();
+            Box::pin(async move {
+                let (go, answer) = oneshot::channel();
+                let _gone = messages.send(Message::Amend { step: id, attempt, intent, go });
+                answer.await.unwrap_or(false)
+            })
+        })
     }
 
     fn skip_reason(&self) -> Result<Option<SkipReason>, StepError> {
@@ -238,10 +254,12 @@ impl Job {
             step: self.step.id.clone(),
             phase: self.step.phase,
             attempt: self.attempt,
+            undoing: false,
             host: self.services.host(on.as_deref()).await.map_err(early)?,
             cancel,
             scope: Arc::new(self.scope.clone()),
             progress,
+            amend: self.amend(),
         };
         let intent = kind.intend(&cx, &params).await.map_err(early)?;
         if self.step.is_effect() {

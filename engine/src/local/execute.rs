@@ -33,6 +33,7 @@ pub(super) enum Message {
     Withdrawn(StepId),
     Skip { step: StepId, reason: SkipReason },
     Start { step: StepId, attempt: u32, intent: Option<Box<Intent>>, go: oneshot::Sender<bool> },
+    Amend { step: StepId, attempt: u32, intent: serde_json::Value, go: oneshot::Sender<bool> },
     Finished { step: StepId, attempt: u32, outcome: Outcome, took_ms: u64 },
     Settled { step: StepId, attempt: u32, outcome: Option<Outcome> },
     Undone { step: StepId, result: Result<Undone, StepError>, took_ms: u64 },
@@ -325,6 +326,10 @@ impl Run<'_> {
                     self.scheduler.withdraw(step);
                 }
                 let _gone = go.send(started);
+            }
+            Message::Amend { step, attempt, intent, go } => {
+                let durable = self.record(RunEvent::IntentAmended { step, attempt, intent }).await;
+                let _gone = go.send(durable);
             }
             Message::Finished { step, attempt, outcome, took_ms } => {
                 self.record(RunEvent::StepFinished { step, attempt, outcome, took_ms }).await;

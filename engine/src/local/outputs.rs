@@ -55,6 +55,12 @@ impl Outputs {
                     }
                 }
             }
+            RunEvent::IntentAmended { step, attempt, intent } => {
+                let attempts = self.touched.get_mut(step).into_iter().flatten();
+                for it in attempts.filter(|it| it.attempt == *attempt) {
+                    it.intent.intent = intent.clone();
+                }
+            }
             RunEvent::StepFinished { step, attempt, outcome, .. }
             | RunEvent::StepSettled { step, attempt, outcome: Some(outcome) } => {
                 let (status, out) = match outcome {

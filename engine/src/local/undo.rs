@@ -11,9 +11,9 @@ use crate::{
     error::{ErrorClass, StepError},
     event::{Intent, Leftovers, Outcome, ProgressSink, UndoMethod},
     expr::Scope,
-    host::{Cancel, CancelSource, shell_word},
+    host::{Cancel, CancelSource},
     plan::{Plan, PlannedStep},
-    step::{Context, DynStep, Leftover, Presence, Services, Settled, Undone},
+    step::{Amend, Context, DynStep, Leftover, Presence, Services, Settled, Undone},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -61,13 +61,7 @@ impl Workshop {
                 }
             };
             self.faults.point(|| format!("after-undo:{}", step.id));
-            // What is left, or went wrong, of any attempt outweighs what another one removed.
-            result = match (result, undone) {
-                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-                (Ok(Undone::Left(left)), Ok(_)) | (Ok(_), Ok(Undone::Left(left))) => Ok(Undone::Left(left)),
-                (Ok(Undone::Removed), Ok(_)) | (Ok(_), Ok(Undone::Removed)) => Ok(Undone::Removed),
-                (Ok(Undone::NothingToDo), Ok(Undone::NothingToDo)) => Ok(Undone::NothingToDo),
-            };
+            result = worse(result, undone);
         }
         result
     }
@@ -111,11 +105,16 @@ impl Workshop {
             UndoMethod::Derived => {
                 let kind = self.kind(&step.body.kind)?;
                 let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
-                kind.undo(&cx, params, intent, attempt.output.as_ref()).await
+                let mut undone = kind.undo(&cx, params, intent, attempt.output.as_ref()).await?;
+                if let Undone::Left(left) | Undone::CannotTell(left) = &mut undone {
+                    left.remove_with = self.services.typed_on(on.as_deref(), &left.remove_with);
+                }
+                Ok(undone)
             }
             UndoMethod::Written(written) => {
                 let kind = self.kind(&written.kind)?;
-                let cx = self.context(step, attempt.attempt, written.on.as_deref(), cancel).await?;
+                let mut cx = self.context(step, attempt.attempt, written.on.as_deref(), cancel).await?;
+                cx.undoing = true;
                 let intent = kind.intend(&cx, &written.params).await?;
                 kind.run(&cx, &written.params, &intent).await.map(|_| Undone::Removed)
             }
@@ -138,10 +137,12 @@ impl Workshop {
             step: step.id.clone(),
             phase: step.phase,
             attempt,
+            undoing: false,
             host: self.services.host(on).await?,
             cancel: cancel.clone(),
             scope: self.scope.clone(),
             progress: self.progress.clone(),
+            amend: Amend::none(),
         })
     }
 
@@ -216,7 +217,11 @@ impl Workshop {
         let found = within_a_look(async |cancel| {
             let kind = self.kind(&step.body.kind)?;
             let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
-            kind.presence(&cx, params, intent, attempt.output.as_ref()).await
+            let mut found = kind.presence(&cx, params, intent, attempt.output.as_ref()).await?;
+            if let Presence::Present(left) = &mut found {
+                left.remove_with = self.services.typed_on(on.as_deref(), &left.remove_with);
+            }
+            Ok(found)
         });
         found.await.unwrap_or_else(|error| Presence::Unknown(error.message))
     }
@@ -228,43 +233,64 @@ impl Workshop {
             return None;
         }
         let told = self.kind(&step.body.kind).ok()?.by_hand(params, intent)?;
-        let host = told.host.as_deref().or(on.as_deref()).filter(|host| *host != "local");
-        Some(match host.and_then(|host| self.services.hosts.get(host)) {
-            Some(spec) => format!("ssh {} {}", spec.ssh, shell_word(&told.command)),
-            None => told.command,
-        })
+        Some(self.services.typed_on(told.host.as_deref().or(on.as_deref()), &told.command))
     }
 
     /// What is left of an effect.
-    async fn left(&self, step: &PlannedStep, claim: &Claim) -> Option<Leftover> {
+    async fn remains(&self, step: &PlannedStep, claim: &Claim) -> Remains {
         let by_hand = claim.attempts.first().and_then(|attempt| self.by_hand(step, attempt));
+        let told = |why: &str| Leftover {
+            what: format!("what `{}` did: {}", step.id, step.description.title),
+            why: why.to_owned(),
+            remove_with: by_hand.clone().unwrap_or_default(),
+        };
         match &claim.undo {
-            Some(Ok(Undone::Left(left))) => return Some(left.clone()),
-            Some(Err(error)) => {
-                return Some(Leftover {
-                    what: format!("what `{}` did: {}", step.id, step.description.title),
-                    why: error.message.clone(),
-                    remove_with: by_hand.or_else(|| error.hint.clone()).unwrap_or_default(),
-                });
-            }
+            Some(Ok(Undone::Left(left))) => return Remains::Left(left.clone()),
+            Some(Ok(Undone::CannotTell(left))) => return Remains::Unknown(left.clone()),
+            Some(Err(error)) => return Remains::Left(told(&error.message)),
             Some(Ok(Undone::Removed | Undone::NothingToDo)) | None => {}
         }
-        let mut found = None;
+        let mut remains = match &claim.undo {
+            // It failed, and its undo has found nothing: there was no effect to count.
+            Some(Ok(Undone::NothingToDo)) if claim.attempts.iter().all(|it| it.output.is_none()) => {
+                Remains::NeverWas
+            }
+            _ => Remains::Nothing,
+        };
         for attempt in &claim.attempts {
             match self.look(step, attempt).await {
                 Presence::Gone => {}
-                Presence::Present(left) => found = Some(left),
-                Presence::Unknown(why) => {
-                    found = Some(Leftover {
-                        what: format!("perhaps what `{}` did: {}", step.id, step.description.title),
-                        why,
-                        remove_with: by_hand.clone().unwrap_or_default(),
-                    });
-                }
+                Presence::Present(left) => remains = Remains::Left(left),
+                Presence::Unknown(_) if matches!(remains, Remains::Left(_)) => {}
+                Presence::Unknown(why) => remains = Remains::Unknown(told(&why)),
             }
         }
-        found
+        remains
     }
+}
+
+/// What the leftovers check finds of one effect.
+enum Remains {
+    /// It never happened.
+    NeverWas,
+    /// It is gone again.
+    Nothing,
+    /// It is there.
+    Left(Leftover),
+    /// Nobody can tell.
+    Unknown(Leftover),
+}
+
+/// What undos of two attempts come to: what is left or went wrong of one outweighs what the other removed.
+fn worse(one: Result<Undone, StepError>, other: Result<Undone, StepError>) -> Result<Undone, StepError> {
+    let weight = |result: &Result<Undone, StepError>| match result {
+        Ok(Undone::NothingToDo) => 0,
+        Ok(Undone::Removed) => 1,
+        Ok(Undone::CannotTell(_)) => 2,
+        Ok(Undone::Left(_)) => 3,
+        Err(_) => 4,
+    };
+    if weight(&other) > weight(&one) { other } else { one }
 }
 
 async fn within_a_look<T>(look: impl AsyncFnOnce(&Cancel) -> Result<T, StepError>) -> Result<T, StepError> {
@@ -292,14 +318,16 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
             continue;
         }
         let (workshop, step) = (workshop.clone(), plan.step(claim.step).clone());
-        looks.spawn(async move { (place, workshop.left(&step, &claim).await) });
+        looks.spawn(async move { (place, workshop.remains(&step, &claim).await) });
     }
     let mut found = looks.join_all().await;
     found.sort_by_key(|(place, _)| *place);
-    for (_, left) in found {
-        match left {
-            None => leftovers.removed += 1,
-            Some(left) => leftovers.left.push(left),
+    for (_, remains) in found {
+        match remains {
+            Remains::NeverWas => leftovers.created -= 1,
+            Remains::Nothing => leftovers.removed += 1,
+            Remains::Left(left) => leftovers.left.push(left),
+            Remains::Unknown(left) => leftovers.unknown.push(left),
         }
     }
     for (id, error) in claims.cleanups {
@@ -307,7 +335,7 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
         leftovers.left.push(Leftover {
             what: format!("what the cleanup step `{}` removes: {}", step.id, step.description.title),
             why: error.message.clone(),
-            remove_with: error.hint.unwrap_or_default(),
+            remove_with: String::new(),
         });
     }
     leftovers

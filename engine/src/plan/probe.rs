@@ -238,6 +238,8 @@ impl Probing {
             step: self.step.id.clone(),
             phase: self.step.phase,
             attempt: 1,
+            undoing: false,
+            amend: crate::step::Amend::none(),
             host: self.services.host(on.as_deref()).await?,
             cancel,
             scope: Arc::new(self.scope.clone()),

@@ -124,6 +124,7 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
             let line = line("start", step).text(&title(step));
             if *attempt > 1 { line.text(&format!("attempt {attempt}")) } else { line }
         }
+        RunEvent::IntentAmended { step, .. } => line("intent", step).tone(Tone::Faint),
         RunEvent::StepFinished { step, attempt, outcome, took_ms } => {
             let took = Millis(*took_ms).to_string();
             match (outcome, known(step)) {
@@ -187,17 +188,20 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
                     line("undone", step).tone(Tone::Good).text("nothing was there").text(&took)
                 }
                 Ok(Undone::Left(left)) => line("LEFT", step).tone(Tone::Bad).text(&left.what).text(&left.why),
+                Ok(Undone::CannotTell(left)) => {
+                    line("UNKNOWN", step).tone(Tone::Bad).text(&left.what).text(&left.why)
+                }
                 Err(error) => line("LEFT", step).tone(Tone::Bad).text(&error.message).text(&took),
             }
         }
         RunEvent::LeftoversChecked { leftovers } => {
-            let tone = if leftovers.left.is_empty() { Tone::Good } else { Tone::Bad };
+            let tone = if leftovers.is_clean() { Tone::Good } else { Tone::Bad };
             Line::new("check", "leftovers").tone(tone).text(&format!(
-                "created {}, removed {}, kept {}, left {}",
+                "created {}, removed {}, kept {}, {}",
                 leftovers.created,
                 leftovers.removed,
                 leftovers.kept,
-                leftovers.left.len()
+                super::end::remains(leftovers)
             ))
         }
         RunEvent::RunFinished { .. } => {

@@ -7,7 +7,10 @@ use super::{
     summary::{Ending, ErrorSummary, PhaseSummary, StepStatus, StepSummary, Summary, UndoStatus},
     width,
 };
-use crate::{event::Phase, quantity::Millis};
+use crate::{
+    event::{Leftovers, Phase},
+    quantity::Millis,
+};
 use std::fmt::Write as _;
 
 /// How much evidence is shown behind one error unless all is asked for.
@@ -188,13 +191,31 @@ fn undo_failures(lines: &mut Vec<String>, summary: &Summary, options: &Options<'
     }
 }
 
+/// `left 0`, or `left 0, 1 cannot be told`.
+pub(super) fn remains(leftovers: &Leftovers) -> String {
+    let left = format!("left {}", leftovers.left.len());
+    match leftovers.unknown.len() {
+        0 => left,
+        unknown => format!("{left}, {unknown} cannot be told"),
+    }
+}
+
 fn left(lines: &mut Vec<String>, summary: &Summary, style: Style) {
-    for left in summary.leftovers.iter().flat_map(|leftovers| &leftovers.left) {
-        let word = style.paint(Tone::Bad, "left:");
-        lines.push(format!("  {word} {}: {}", escape(&left.what), escape(&left.why)));
-        if !left.remove_with.is_empty() {
-            lines.push(format!("    remove it with: {}", escape(&left.remove_with)));
+    let Some(leftovers) = &summary.leftovers else { return };
+    for (found, word, advice) in [
+        (&leftovers.left, "left:", "remove it with:"),
+        (&leftovers.unknown, "cannot be told:", "if it is there, remove it with:"),
+    ] {
+        for left in found {
+            let word = style.paint(Tone::Bad, word);
+            lines.push(format!("  {word} {}: {}", escape(&left.what), escape(&left.why)));
+            if !left.remove_with.is_empty() {
+                lines.push(format!("    {advice} {}", escape(&left.remove_with)));
+            }
         }
+    }
+    for what in &leftovers.without_undo {
+        lines.push(format!("  {} {}", style.paint(Tone::Warn, "without undo:"), escape(what)));
     }
 }
 
@@ -256,11 +277,15 @@ fn foot(summary: &Summary, options: &Options<'_>) -> Option<String> {
         if leftovers.kept > 0 {
             parts.push(options.style.paint(Tone::Warn, &format!("kept {}", leftovers.kept)));
         }
-        let left = format!("left {}", leftovers.left.len());
-        parts.push(match leftovers.left.is_empty() {
+        let left = remains(leftovers);
+        parts.push(match leftovers.is_clean() {
             true => left,
             false => options.style.paint(Tone::Bad, &left),
         });
+        if !leftovers.without_undo.is_empty() {
+            let effects = format!("{} without undo", count(leftovers.without_undo.len(), "effect"));
+            parts.push(options.style.paint(Tone::Warn, &effects));
+        }
     } else if summary.ending == Some(Ending::Refused) {
         parts.push("nothing was changed".into());
     }

@@ -116,6 +116,8 @@ impl Summary {
                     undo.status = if lasts { UndoStatus::None } else { UndoStatus::Pending };
                 }
             }
+            // Only recovery needs it.
+            RunEvent::IntentAmended { .. } => {}
             RunEvent::StepFinished { step, attempt, outcome, took_ms } => {
                 self.finish_step(*step, *attempt, outcome, *took_ms);
                 if let Some(&(phase, _)) = self.places.get(step.0) {
@@ -260,6 +262,10 @@ impl Summary {
             Ok(Undone::NothingToDo) => undo.status = UndoStatus::NothingToDo,
             Ok(Undone::Left(left)) => {
                 undo.status = UndoStatus::Left;
+                undo.left = Some(left.clone());
+            }
+            Ok(Undone::CannotTell(left)) => {
+                undo.status = UndoStatus::CannotTell;
                 undo.left = Some(left.clone());
             }
             Err(error) => {

@@ -276,7 +276,7 @@ pub struct UndoSummary {
     pub status: UndoStatus,
     /// How long it took, in milliseconds.
     pub took_ms: Option<u64>,
-    /// What was left on purpose.
+    /// What was left on purpose, or cannot be told.
     pub left: Option<Leftover>,
     /// Why it failed.
     pub error: Option<ErrorSummary>,
@@ -300,6 +300,8 @@ pub enum UndoStatus {
     NothingToDo,
     /// Something was left on purpose.
     Left,
+    /// Nobody can tell whether it is there: it could not be looked at.
+    CannotTell,
     /// It failed.
     Failed,
     /// The effect stays, as `keep` says.
@@ -310,7 +312,7 @@ pub enum UndoStatus {
 /// or the environment failed, 128 and the signal's number if one ended the run.
 #[must_use]
 pub fn exit_code(verdict: Verdict, leftovers: &Leftovers) -> u8 {
-    if !leftovers.left.is_empty() {
+    if !leftovers.is_clean() {
         return 4;
     }
     match verdict {

@@ -123,6 +123,10 @@ impl Scheduler {
                 record.touched |= intent.is_some();
                 record.issued = false;
             }
+            (Stage::In(phase), RunEvent::IntentAmended { step, attempt, .. }) => {
+                let attempt = *attempt;
+                self.require(phase, *step, event, |state| state == StepState::Running { attempt })?;
+            }
             (Stage::In(phase), RunEvent::StepFinished { step, attempt, outcome, .. }) => {
                 let attempt = *attempt;
                 self.require(phase, *step, event, |state| state == StepState::Running { attempt })?;
@@ -175,7 +179,7 @@ impl Scheduler {
                 self.require_undo(*step, event, UndoState::Running)?;
                 self.steps[step.0].undo = match result {
                     Ok(Undone::Removed | Undone::NothingToDo) => UndoState::Done,
-                    Ok(Undone::Left(_)) | Err(_) => UndoState::Left,
+                    Ok(Undone::Left(_) | Undone::CannotTell(_)) | Err(_) => UndoState::Left,
                 };
             }
             (Stage::Checking, RunEvent::LeftoversChecked { leftovers }) => {

@@ -79,6 +79,15 @@ impl Services {
         cell.get_or_try_init(|| self.connector.connect(spec)).await.cloned()
     }
 
+    /// A command as a person types it on this machine, if it belongs on that host; without a name it stays as it is.
+    #[must_use]
+    pub fn typed_on(&self, host: Option<&str>, command: &str) -> String {
+        match host.filter(|host| *host != "local").and_then(|host| self.hosts.get(host)) {
+            Some(spec) if !command.is_empty() => spec.typed(command),
+            _ => command.to_owned(),
+        }
+    }
+
     /// Ends all connections.
     pub async fn close(&self) {
         for (_, cell) in std::mem::take(&mut *self.open.lock().await) {
@@ -89,6 +98,26 @@ impl Services {
     }
 }
 
+/// What [`Amend`] calls: true once the intent is durable.
+type TakeIntent = dyn Fn(Value) -> BoxFuture<'static, bool> + Send + Sync;
+
+/// Makes a better intent durable in the middle of an effect; see [`Context::amend`].
+#[derive(Clone)]
+pub struct Amend(Arc<TakeIntent>);
+
+impl Amend {
+    /// One that hands intents to `take`.
+    pub fn new(take: impl Fn(Value) -> BoxFuture<'static, bool> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// For what has no journal: a probe, an undo, a step within another.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(|_| Box::pin(async { true }))
+    }
+}
+
 /// What one attempt of a step is handed.
 #[derive(Clone)]
 pub struct Context {
@@ -96,8 +125,10 @@ pub struct Context {
     pub services: Arc<Services>,
     /// The step's id, with the index of a `foreach` such as `media[2]`.
     pub step: String,
-    /// The phase it stands in; what `cleanup` removes is never put back.
+    /// The phase it stands in.
     pub phase: Phase,
+    /// Whether this is a written undo at work.
+    pub undoing: bool,
     /// 1 for the first attempt.
     pub attempt: u32,
     /// The host that `on` names, else this machine.
@@ -108,6 +139,8 @@ pub struct Context {
     pub scope: Arc<Scope>,
     /// Takes progress; may drop it.
     pub progress: ProgressSink,
+    /// Takes a better intent while the effect is under way.
+    pub amend: Amend,
 }
 
 impl Context {
@@ -120,6 +153,14 @@ impl Context {
         self.host.exec(exec, &self.cancel).await
     }
 
+    /// Whether nobody will take back what this attempt does: it stands in `cleanup`, or is a written undo. Such a step
+    /// puts nothing by for an undo of its own, neither copies nor records nor reserves, and leaves nothing beside its
+    /// effect. It may be run again after a kill, and must then end as if it had run once.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.undoing || self.phase == Phase::Cleanup
+    }
+
     /// Tells what the step sees now, for a person who watches: lossy, never journaled.
     pub fn sees(&self, now: impl Into<String>) {
         let mut now = now.into();
@@ -130,6 +171,23 @@ impl Context {
     /// Tells how many of how many bytes are done.
     pub fn bytes(&self, done: u64, total: u64) {
         self.progress.send(&self.step, Progress::Bytes { done, total });
+    }
+
+    /// Puts a better intent in the place of the one that [`Step::intend`](super::Step::intend) made, durable before this
+    /// returns. For an effect in two steps: what is known only once it is half done, such as the key that a database
+    /// gave or the inode of a file that has no name yet, is written down before the second half makes it visible. Whoever
+    /// settles or undoes the attempt after a crash is handed the last intent.
+    ///
+    /// # Errors
+    /// The journal cannot take it any more: the caller takes back what it has half done, and fails with this error.
+    pub async fn amend<I: Serialize + Sync>(&self, intent: &I) -> Result<(), StepError> {
+        let mut value = serde_json::to_value(intent)
+            .map_err(|error| StepError::internal(format!("an intent is no JSON: {error}")))?;
+        self.services.secrets.mask_value(&mut value);
+        match (self.amend.0)(value).await {
+            true => Ok(()),
+            false => Err(StepError::internal("the journal takes no more: what was begun is not finished")),
+        }
     }
 
     /// A value with its secrets put in, for what sends it on and keeps it nowhere: not in an output, an intent, an
@@ -164,6 +222,7 @@ impl Context {
             StepError::internal(format!("no step type `{}` for a nested step", nested.kind))
         })?;
         let mut cx = self.clone();
+        cx.amend = Amend::none();
         if let Some(on) = &nested.on {
             cx.host = self.services.host(Some(on)).await?;
         }

@@ -223,7 +223,7 @@ impl<S: Step> DynStep for Erased<S> {
             let intent = typed("the intent", S::KIND, intent)?;
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
             let mut undone = masked(cx, self.0.undo(cx, &params, &intent, output.as_ref()).await)?;
-            if let Undone::Left(left) = &mut undone {
+            if let Undone::Left(left) | Undone::CannotTell(left) = &mut undone {
                 cx.services.secrets.mask_leftover(left);
             }
             Ok(undone)

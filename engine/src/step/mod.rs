@@ -6,7 +6,7 @@ mod erased;
 mod view;
 
 pub use changes::Changes;
-pub use context::{Condition, Context, Nested, RunInfo, Services};
+pub use context::{Amend, Condition, Context, Nested, RunInfo, Services};
 pub use erased::{DynStep, Erased};
 pub use view::ParamsView;
 
@@ -149,16 +149,20 @@ pub enum Undone {
     NothingToDo,
     /// Something is left on purpose: it changed since, or belongs to another.
     Left(Leftover),
+    /// It could not be seen whether what this step made is still there: a look was denied, failed or was cut off, or
+    /// the place it stood in is another now. Never [`Undone::NothingToDo`], which claims to have looked.
+    CannotTell(Leftover),
 }
 
-/// Something that a run made and did not take back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Something that a run made and did not take back, or may not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Leftover {
     /// What it is, such as ``file `/data/a.txt` ``.
     pub what: String,
     /// Why it is still there.
     pub why: String,
-    /// A command that removes it.
+    /// A command that removes it, or looks at it, as it is typed on the host where the step acts: the engine puts `ssh`
+    /// before it. Always a command, never prose; empty where there is none.
     pub remove_with: String,
 }
 

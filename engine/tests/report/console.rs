@@ -69,7 +69,13 @@ fn with_leftovers() -> Vec<Record> {
         .then(RunEvent::UndoStarted { step: MEDIA })
         .then(RunEvent::UndoFinished { step: MEDIA, result: Ok(Undone::Left(left.clone())), took_ms: 1 })
         .then(RunEvent::LeftoversChecked {
-            leftovers: Leftovers { created: 2, removed: 0, kept: 0, left: vec![left] },
+            leftovers: Leftovers {
+                created: 2,
+                removed: 0,
+                kept: 0,
+                left: vec![left],
+                ..Leftovers::default()
+            },
         })
         .then(RunEvent::RunFinished { verdict: Verdict::Errored })
         .records()

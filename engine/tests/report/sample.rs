@@ -239,7 +239,7 @@ pub(crate) fn failed_transfer() -> Vec<Record> {
         .phase(Phase::Cleanup)
         .ok_effect(COPY, "nothing was there", json!({}), 12)
         .then(RunEvent::LeftoversChecked {
-            leftovers: Leftovers { created: 2, removed: 2, kept: 0, left: Vec::new() },
+            leftovers: Leftovers { created: 2, removed: 2, ..Leftovers::default() },
         })
         .then(RunEvent::RunFinished { verdict: Verdict::Failed })
         .records()

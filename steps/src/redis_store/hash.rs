@@ -163,7 +163,7 @@ impl Hash {
             return Ok(Presence::Gone);
         }
         Ok(match self.left(link, before, &ours, "it is still as it was set") {
-            Undone::Left(left) => Presence::Present(left),
+            Undone::Left(left) | Undone::CannotTell(left) => Presence::Present(left),
             Undone::Removed | Undone::NothingToDo => Presence::Gone,
         })
     }

@@ -156,7 +156,7 @@ impl Set {
     pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {
         Ok(match self.now(link, before).await? {
             Turned::AsSet => match self.left(link, before, "it is still as it was set") {
-                Undone::Left(left) => Presence::Present(left),
+                Undone::Left(left) | Undone::CannotTell(left) => Presence::Present(left),
                 Undone::Removed | Undone::NothingToDo => Presence::Gone,
             },
             _ => Presence::Gone,
