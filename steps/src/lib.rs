@@ -19,6 +19,7 @@ mod settle_tests;
 pub mod sqlite;
 pub mod ssh;
 pub mod ssh_host;
+pub mod store;
 pub mod systemd;
 pub mod tcp;
 #[cfg(test)]
