@@ -67,7 +67,7 @@ pub(crate) fn look_ahead(plan: &mut Plan, registry: &Registry, dir: &Path) -> Re
 }
 
 fn services_to_look(plan: &Plan, registry: &Registry, scratch: &Path) -> Arc<Services> {
-    let services = with_connector(plan, registry, scratch, |connector| connector);
+    let services = with_connector(plan, registry, scratch, SshConnector::without_groups);
     let local = Arc::new(LocalHost::without_groups(&plan.run.id));
     Arc::new(Services { local, looks_only: true, ..services })
 }

@@ -7,7 +7,7 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// The version of the event format; raised when a reader of the old one could misread the new one.
 pub const EVENT_VERSION: u32 = 1;
@@ -68,6 +68,9 @@ pub struct Intent {
     pub on: Option<String>,
     /// How it is taken back.
     pub undo: UndoMethod,
+    /// Which machine each host that it concerns was when it began: its undo acts on no other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machines: BTreeMap<String, String>,
 }
 
 /// How an effect is taken back.

@@ -229,6 +229,15 @@ pub trait Host: Send + Sync {
     /// ended; after `cancel` the answer comes only when it is gone, as an error of class `cancelled`.
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>>;
 
+    /// Which machine it is, whatever name or address leads there: the same text for the same machine, also after it was
+    /// started anew. Nothing for this machine, and for one that has nothing to be known by.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is another machine than it was earlier in this run.
+    fn identity<'a>(&'a self, _cancel: &'a Cancel) -> BoxFuture<'a, Result<Option<String>, StepError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Ends the connection and removes what belongs to it.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

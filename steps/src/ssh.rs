@@ -299,6 +299,11 @@ impl Step for Ssh {
         placing.take_back(target(cx, params).await?.as_ref(), &cx.cancel).await
     }
 
+    fn acts_on(&self, params: &Params) -> Option<String> {
+        // What a download makes is here.
+        params.download.is_none().then(|| params.host.clone())
+    }
+
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
         let host = params.upload.as_ref().map(|_| params.host.clone());
         Some(ByHand { host, command: intent.placing.as_ref()?.by_hand() })

@@ -1,10 +1,13 @@
 //! Hosts behind ssh: one connection a host and run, strict about keys, with commands that die with the run.
 
 mod errors;
+mod feed;
+mod greeting;
 mod guard;
 mod heed;
 mod line;
 mod link;
+mod meet;
 #[cfg(test)]
 pub(crate) mod sshd;
 #[cfg(test)]
@@ -12,29 +15,28 @@ mod tests;
 
 use engine::{
     ErrorClass, StepError,
-    host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output, Stdin},
+    host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output, shell_word},
     local::process::{Capture, Tree, open_output},
 };
 use errors::{connect_error, lost};
-use guard::{BEAT_S, Ended, guard};
+use feed::{Data, hold};
+use greeting::Groups;
+use guard::{Ended, Mark, guard};
 use line::Line;
 use link::{Destination, Link};
-use openssh::{ChildStdin, Session, Stdio};
+use meet::Swept;
+use openssh::{Session, Stdio};
 use std::{
     fs::{DirBuilder, File},
-    io::SeekFrom,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
 
 /// How many commands run at once on a host; servers allow 10 sessions a connection unless told otherwise.
 const CHANNELS: usize = 8;
@@ -48,8 +50,6 @@ const AWAY: Duration = Duration::from_secs(30);
 /// The pauses between tries to connect to a host that went away.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// How much of a file is read at once, in bytes.
-const CHUNK: usize = 256 * 1024;
 /// Why a command ended whose connection may not even have broken.
 const LAPSED: &str = "no word of this run reached the host for 20 s, so the command was ended there";
 /// How often a command may lose its connection before it is given up.
@@ -59,8 +59,10 @@ const LOSSES: u32 = 3;
 #[derive(Debug)]
 pub struct SshConnector {
     control_dir: PathBuf,
-    run: Option<String>,
-    died: bool,
+    mark: Mark,
+    groups: bool,
+    /// What of a dead run has been ended, by the views of machines; nothing if none died.
+    swept: Option<Arc<Swept>>,
 }
 
 impl SshConnector {
@@ -68,20 +70,28 @@ impl SshConnector {
     /// 0700 when it does not exist.
     #[must_use]
     pub fn new(control_dir: impl Into<PathBuf>) -> Self {
-        Self { control_dir: control_dir.into(), run: None, died: false }
+        let mark = Mark { run: None, owner: Tree::new().marker };
+        Self { control_dir: control_dir.into(), mark, groups: true, swept: None }
     }
 
     /// For the commands of this run, so that they can be found again.
     #[must_use]
     pub fn of_run(mut self, run: &str) -> Self {
-        self.run = Some(run.to_owned());
+        self.mark.run = Some(run.to_owned());
+        self
+    }
+
+    /// For a plan: nothing is made on a host for its commands, so they have no control groups there.
+    #[must_use]
+    pub fn without_groups(mut self) -> Self {
+        self.groups = false;
         self
     }
 
     /// The run had an owner who died: what of its commands still runs on a host is ended before any other runs there.
     #[must_use]
     pub fn after_a_death(mut self) -> Self {
-        self.died = true;
+        self.swept = Some(Arc::default());
         self
     }
 }
@@ -100,9 +110,13 @@ impl Connector for SshConnector {
             let link =
                 Link { spec: spec.clone(), destination, control_dir: self.control_dir.clone(), folder };
             // The first command connects: it is what can be cancelled while a host does not answer.
-            let doubts = self.run.iter().filter(|_| self.died).cloned().collect();
-            let (line, run) = (Line::new(link, doubts), self.run.clone());
-            Ok(Arc::new(SshHost { line, run, channels: Semaphore::new(CHANNELS) }) as Arc<dyn Host>)
+            Ok(Arc::new(SshHost {
+                line: Line::new(link),
+                mark: self.mark.clone(),
+                groups: self.groups,
+                swept: self.swept.clone(),
+                channels: Semaphore::new(CHANNELS),
+            }) as Arc<dyn Host>)
         })
     }
 }
@@ -124,8 +138,10 @@ pub async fn end_connections(control_dir: &Path) {
 /// A host behind ssh.
 struct SshHost {
     line: Line,
-    /// The run whose commands they are.
-    run: Option<String>,
+    /// Whose commands they are.
+    mark: Mark,
+    groups: bool,
+    swept: Option<Arc<Swept>>,
     channels: Semaphore,
 }
 
@@ -179,7 +195,7 @@ impl Host for SshHost {
                     Err(error) => return Err(error),
                 };
                 let tried = match self.settle(&session, cancel).await {
-                    Ok(()) => self.attempt(&session, &exec, self.run.as_deref(), cancel).await,
+                    Ok(machine) => self.attempt(&session, &exec, &self.mark, &machine.groups, cancel).await,
                     Err(failure) => Err(failure),
                 };
                 if let Err(Failure::NotSent(_) | Failure::Lost(_)) = &tried {
@@ -203,6 +219,20 @@ impl Host for SshHost {
         })
     }
 
+    fn identity<'a>(&'a self, cancel: &'a Cancel) -> BoxFuture<'a, Result<Option<String>, StepError>> {
+        Box::pin(async move {
+            loop {
+                if let Some(session) = self.line.made().await
+                    && let Some(machine) = self.line.known().await.of(&session)
+                {
+                    return Ok(machine.identity.clone());
+                }
+                // Any command makes the connection, and with it what is known of it.
+                self.exec(Exec::new(["true"]).repeatable(), cancel).await?;
+            }
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.line.close())
     }
@@ -213,18 +243,6 @@ impl SshHost {
         &self.line.link.spec
     }
 
-    /// Ends on the host what an earlier command left there whose end nobody saw, such as one whose connection broke:
-    /// before anything else runs, so that no undo works beside what it is to take back.
-    async fn settle(&self, session: &Arc<Session>, cancel: &Cancel) -> Result<(), Failure> {
-        let mut doubts = self.line.doubts().await;
-        if let Some(sweep) = doubts.sweep() {
-            // Without the run's word, or it would find itself.
-            self.attempt(session, &sweep, None, cancel).await?;
-            doubts.settled();
-        }
-        Ok(())
-    }
-
     /// A command that was told to end and did not say that it had, as one that does not read the data that come before
     /// the word: it is ended by another command.
     async fn ended_for_sure(&self, session: &Arc<Session>, error: StepError) -> StepError {
@@ -233,7 +251,7 @@ impl SshHost {
         }
         let never = Cancel::never();
         match tokio::time::timeout(END, self.settle(session, &never)).await {
-            Ok(Ok(())) => StepError { outcome_unknown: false, ..error },
+            Ok(Ok(_)) => StepError { outcome_unknown: false, ..error },
             _ => error,
         }
     }
@@ -242,12 +260,13 @@ impl SshHost {
         &self,
         session: &Arc<Session>,
         exec: &Exec,
-        run: Option<&str>,
+        mark: &Mark,
+        groups: &Groups,
         cancel: &Cancel,
     ) -> Result<Output, Failure> {
         let marker = Tree::new().marker;
         let (data, length) = Data::open(&exec.stdin).await?;
-        let guarded = guard(exec, marker.clone(), run, length)?;
+        let guarded = guard(exec, marker.clone(), mark, groups, length)?;
         let sink = match &exec.stdout_file {
             Some(path) => Some(tokio::fs::File::from_std(open_output(path, exec.stdout_at)?)),
             None => None,
@@ -358,26 +377,31 @@ impl SshHost {
     }
 
     fn read_end(&self, ended: Ended, exec: &Exec) -> Result<(i32, usize), Failure> {
-        let (program, host, ssh) = (&exec.argv[0], &self.spec().name, &self.spec().ssh);
+        let (program, host) = (&exec.argv[0], &self.spec().name);
         let dir = exec.dir.as_deref().unwrap_or_default();
         let (class, message, hint) = match ended {
             Ended::Status { code, left_behind } => return Ok((code, left_behind)),
             Ended::Lease => return Err(Failure::Lapsed),
+            Ended::Stuck(count) => {
+                let message = format!(
+                    "`{program}` ended on `{host}`, but {count} of its processes did not, even when they were killed"
+                );
+                let error = StepError::new(ErrorClass::Busy, message);
+                return Err(error.hint(self.spec().typed("ps -ef")).unknown_outcome().into());
+            }
             Ended::NoProgram => (
                 ErrorClass::NotFound,
                 format!("program `{program}` does not exist on `{host}`"),
-                format!("ssh {ssh} 'command -v {program}; echo $PATH'"),
+                self.spec().typed(&format!("command -v {}; echo \"$PATH\"", shell_word(program))),
             ),
             Ended::NoDirectory => (
                 ErrorClass::NotFound,
                 format!("directory `{dir}` cannot be entered on `{host}`"),
-                format!("ssh {ssh} ls -ld {dir}"),
+                self.spec().typed(&format!("ls -ld -- {}", shell_word(dir))),
             ),
             Ended::NoTool(tool) => (
                 ErrorClass::Unsupported,
-                format!(
-                    "host `{host}` lacks the program `{tool}`, without which commands cannot be ended there"
-                ),
+                format!("host `{host}` lacks `{tool}`, without which commands cannot be ended there"),
                 format!("install `{tool}` on `{host}` (util-linux, grep, coreutils or busybox have it)"),
             ),
         };
@@ -388,7 +412,7 @@ impl SshHost {
     fn no_shell(&self, status: &std::process::ExitStatus, stderr: &[u8]) -> StepError {
         let message = format!("host `{}` did not run the command to its end: {status}", self.spec().name);
         let error = StepError::new(ErrorClass::Unsupported, message)
-            .hint(format!("the login must run commands by a POSIX shell; try: ssh {} true", self.spec().ssh))
+            .hint(format!("the login must run commands by a POSIX shell; try: {}", self.spec().typed("true")))
             .unknown_outcome();
         String::from_utf8_lossy(stderr).lines().take(5).fold(error, |error, line| error.detail(line))
     }
@@ -417,82 +441,6 @@ impl SshHost {
             format!("`{program}` on `{}` was stopped with the run", self.spec().name),
         )
     }
-}
-
-/// What goes before the beats.
-enum Data {
-    Bytes(Vec<u8>),
-    File(tokio::fs::File, u64),
-}
-
-impl Data {
-    async fn open(stdin: &Stdin) -> Result<(Self, Option<u64>), StepError> {
-        Ok(match stdin {
-            Stdin::Null => (Self::Bytes(Vec::new()), None),
-            Stdin::Bytes(bytes) => (Self::Bytes(bytes.clone()), Some(bytes.len() as u64)),
-            Stdin::File(path) => Self::from(path, 0).await?,
-            Stdin::FileFrom(path, at) => Self::from(path, *at).await?,
-        })
-    }
-
-    async fn from(path: &Path, at: u64) -> Result<(Self, Option<u64>), StepError> {
-        let fail = |error| StepError::io(format!("open `{}` for stdin", path.display()), &error);
-        let mut file = tokio::fs::File::open(path).await.map_err(fail)?;
-        file.seek(SeekFrom::Start(at)).await.map_err(fail)?;
-        let length = file.metadata().await.map_err(fail)?.len().saturating_sub(at);
-        Ok((Self::File(file, length), Some(length)))
-    }
-}
-
-/// Sends what goes ahead, the data, then a beat every few seconds for as long as it is polled; dropping it ends the lease. Ends by
-/// itself when nobody reads any more, or with an error if the data could not be read.
-async fn hold(
-    mut stdin: ChildStdin,
-    ahead: &str,
-    data: Data,
-    moved: &AtomicU64,
-    all_sent: &AtomicBool,
-) -> Option<StepError> {
-    stdin.write_all(ahead.as_bytes()).await.ok()?;
-    match data {
-        Data::Bytes(bytes) => send(&mut stdin, &bytes, moved).await?,
-        Data::File(file, length) => {
-            let mut file = file.take(length);
-            let mut buffer = vec![0; CHUNK];
-            let mut sent = 0;
-            loop {
-                match file.read(&mut buffer).await {
-                    Ok(0) => break,
-                    Ok(count) => {
-                        send(&mut stdin, &buffer[..count], moved).await?;
-                        sent += count as u64;
-                    }
-                    Err(error) => return Some(StepError::io("read the file for stdin", &error)),
-                }
-            }
-            if sent < length {
-                let message =
-                    format!("the file for stdin shrank from {length} to {sent} bytes while it was read");
-                return Some(StepError::new(ErrorClass::Busy, message));
-            }
-        }
-    }
-    all_sent.store(true, Ordering::Relaxed);
-    // The first beat says that the data were all; the others that somebody is still there.
-    loop {
-        stdin.write_all(b"\n").await.ok()?;
-        tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
-    }
-}
-
-/// Writes all of the bytes, and counts those that went; nothing if nobody reads any more.
-async fn send(stdin: &mut ChildStdin, mut bytes: &[u8], moved: &AtomicU64) -> Option<()> {
-    while !bytes.is_empty() {
-        let count = stdin.write(bytes).await.ok().filter(|count| *count > 0)?;
-        moved.fetch_add(count as u64, Ordering::Relaxed);
-        bytes = &bytes[count..];
-    }
-    Some(())
 }
 
 /// An error with its causes, in one line.

@@ -4,6 +4,7 @@ use super::{
     execute::Message,
     faults::Faults,
     locks::{self, Held},
+    machines,
 };
 use crate::{
     error::{ErrorClass, StepError},
@@ -264,7 +265,10 @@ impl Job {
         let intent = kind.intend(&cx, &params).await.map_err(early)?;
         if self.step.is_effect() {
             let undo = self.undo_method().map_err(early)?;
-            let durable = Intent { params: params.clone(), intent: intent.clone(), on, undo };
+            let (services, kind) = (&self.services, &self.step.body.kind);
+            let machines = machines::of(services, kind, &params, on.as_deref(), &undo, &cx.cancel);
+            let machines = machines.await.map_err(early)?;
+            let durable = Intent { params: params.clone(), intent: intent.clone(), on, undo, machines };
             let go = self.start(Some(Box::new(durable))).await;
             *lock(&started) = Started { told: true, refused: !go };
             if !go {

@@ -6,6 +6,7 @@ mod execute;
 mod faults;
 mod info;
 mod locks;
+mod machines;
 mod notes;
 mod outputs;
 mod outside;

@@ -4,6 +4,7 @@ use super::{
     attempt::expectation,
     faults::Faults,
     locks,
+    machines::{self, Act},
     notes::{Claim, Claims},
     outputs::Touched,
 };
@@ -99,11 +100,14 @@ impl Workshop {
         attempt: &Touched,
         cancel: &Cancel,
     ) -> Result<Undone, StepError> {
-        let Intent { params, intent, on, undo } = &attempt.intent;
+        let Intent { params, intent, on, undo, .. } = &attempt.intent;
         match undo {
             UndoMethod::None => Ok(Undone::NothingToDo),
             UndoMethod::Derived => {
                 let kind = self.kind(&step.body.kind)?;
+                if let Some(why) = self.elsewhere(step, attempt, Act::Undo, cancel).await? {
+                    return Ok(Undone::CannotTell(self.told(step, &why)));
+                }
                 let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
                 let mut undone = kind.undo(&cx, params, intent, attempt.output.as_ref()).await?;
                 if let Undone::Left(left) | Undone::CannotTell(left) = &mut undone {
@@ -113,6 +117,9 @@ impl Workshop {
             }
             UndoMethod::Written(written) => {
                 let kind = self.kind(&written.kind)?;
+                if let Some(why) = self.elsewhere(step, attempt, Act::Undo, cancel).await? {
+                    return Ok(Undone::CannotTell(self.told(step, &why)));
+                }
                 let mut cx = self.context(step, attempt.attempt, written.on.as_deref(), cancel).await?;
                 cx.undoing = true;
                 let intent = kind.intend(&cx, &written.params).await?;
@@ -123,6 +130,25 @@ impl Workshop {
 
     fn kind(&self, kind: &str) -> Result<&Arc<dyn DynStep>, StepError> {
         self.services.registry.get(kind).ok_or_else(|| StepError::internal(format!("no step type `{kind}`")))
+    }
+
+    /// Why the undo of an attempt may not act: a host that it concerns is another machine now.
+    async fn elsewhere(
+        &self,
+        step: &PlannedStep,
+        attempt: &Touched,
+        act: Act,
+        cancel: &Cancel,
+    ) -> Result<Option<String>, StepError> {
+        machines::changed(&self.services, &step.body.kind, &attempt.intent, act, cancel).await
+    }
+
+    fn told(&self, step: &PlannedStep, why: &str) -> Leftover {
+        Leftover {
+            what: format!("what `{}` did: {}", step.id, step.description.title),
+            why: why.to_owned(),
+            remove_with: String::new(),
+        }
     }
 
     async fn context(
@@ -202,6 +228,9 @@ impl Workshop {
         let Intent { params, intent, on, .. } = &attempt.intent;
         within_a_look(async |cancel| {
             let kind = self.kind(&step.body.kind)?;
+            if let Some(why) = self.elsewhere(step, attempt, Act::Look, cancel).await? {
+                return Ok(Settled::Unclear(why));
+            }
             let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
             kind.settle(&cx, params, intent).await
         })
@@ -210,12 +239,15 @@ impl Workshop {
 
     /// Looks for what a step made.
     pub(super) async fn look(&self, step: &PlannedStep, attempt: &Touched) -> Presence {
-        let Intent { params, intent, on, undo } = &attempt.intent;
+        let Intent { params, intent, on, undo, .. } = &attempt.intent;
         if *undo != UndoMethod::Derived {
             return Presence::Gone;
         }
         let found = within_a_look(async |cancel| {
             let kind = self.kind(&step.body.kind)?;
+            if let Some(why) = self.elsewhere(step, attempt, Act::Look, cancel).await? {
+                return Ok(Presence::Unknown(why));
+            }
             let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
             let mut found = kind.presence(&cx, params, intent, attempt.output.as_ref()).await?;
             if let Presence::Present(left) = &mut found {
@@ -228,7 +260,7 @@ impl Workshop {
 
     /// What a person can type to remove what a step made.
     fn by_hand(&self, step: &PlannedStep, attempt: &Touched) -> Option<String> {
-        let Intent { params, intent, on, undo } = &attempt.intent;
+        let Intent { params, intent, on, undo, .. } = &attempt.intent;
         if *undo != UndoMethod::Derived {
             return None;
         }

@@ -105,7 +105,13 @@ impl Simulation {
                 let effect = self.scheduler.nodes[step.0].effect;
                 let intent = effect.then(|| {
                     let (params, intent) = (Value::Null, Value::Null);
-                    Box::new(Intent { params, intent, on: None, undo: UndoMethod::Derived })
+                    Box::new(Intent {
+                        params,
+                        intent,
+                        on: None,
+                        undo: UndoMethod::Derived,
+                        machines: Default::default(),
+                    })
                 });
                 self.emit(RunEvent::StepStarted { step, attempt, intent });
                 let error = StepError::expectation("no");

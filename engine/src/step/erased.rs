@@ -66,6 +66,8 @@ pub trait DynStep: Send + Sync {
         intent: &'a Value,
         output: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<Undone, StepError>>;
+    /// See [`Step::acts_on`].
+    fn acts_on(&self, params: &Value) -> Option<String>;
     /// See [`Step::by_hand`].
     fn by_hand(&self, params: &Value, intent: &Value) -> Option<ByHand>;
     /// See [`Step::presence`].
@@ -228,6 +230,10 @@ impl<S: Step> DynStep for Erased<S> {
             }
             Ok(undone)
         })
+    }
+
+    fn acts_on(&self, params: &Value) -> Option<String> {
+        self.0.acts_on(&typed("the parameters", S::KIND, params).ok()?)
     }
 
     fn by_hand(&self, params: &Value, intent: &Value) -> Option<ByHand> {

@@ -324,6 +324,11 @@ pub trait Step: Send + Sync + 'static {
         async { Ok(Undone::NothingToDo) }
     }
 
+    /// The host of the playbook on which the effect is, if that is another than the step's `on`.
+    fn acts_on(&self, _params: &Self::Params) -> Option<String> {
+        None
+    }
+
     /// How a person removes what the step made, told from the intent alone: for a host that does not answer.
     fn by_hand(&self, _params: &Self::Params, _intent: &Self::Intent) -> Option<ByHand> {
         None

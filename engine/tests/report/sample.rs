@@ -181,7 +181,13 @@ impl History {
 
     /// An attempt with an effect.
     pub(crate) fn start_effect(self, step: StepId, attempt: u32) -> Self {
-        let intent = Intent { params: json!({}), intent: json!({}), on: None, undo: UndoMethod::Derived };
+        let intent = Intent {
+            params: json!({}),
+            intent: json!({}),
+            on: None,
+            undo: UndoMethod::Derived,
+            machines: Default::default(),
+        };
         self.then(RunEvent::StepStarted { step, attempt, intent: Some(Box::new(intent)) })
     }
 

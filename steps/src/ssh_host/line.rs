@@ -3,6 +3,8 @@
 
 use super::{
     AWAY,
+    greeting::Machine,
+    guard::nothing_of_the_users,
     link::{self, END, Link},
 };
 use engine::{
@@ -10,20 +12,39 @@ use engine::{
     host::{Cancel, Exec},
 };
 use openssh::Session;
-use std::sync::{Arc, Mutex as Plain, PoisonError};
+use std::sync::{Arc, Mutex as Plain, PoisonError, Weak};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::Instant,
 };
 
-/// Ends the processes that carry one of the markers; a few seconds at most, for the watchdog on the host ends them, too.
+/// Ends the processes that carry one of the markers, and the control groups that are named by one; a few seconds at most,
+/// for the watchdog on the host ends them, too. What carries the mark `$1`, or is named by it, stays: it is of the process
+/// that now works.
 const SWEEP: &str = r#"
+own=$1; shift
 i=0; s="STOP TERM CONT"
+groups() {
+  [ -n "$p" ] || return
+  if [ -n "$own" ]; then find "$p" -depth -type d -name "shakedown-*$1*" ! -name "*-$own-*"
+  else find "$p" -depth -type d -name "shakedown-*$1*"
+  fi 2>/dev/null
+}
+p=
+while read -r a b c r x y; do case $y in *' - cgroup2 '*) p=$x; break ;; esac; done </proc/self/mountinfo
+command -v find >/dev/null || p=
 while [ "$i" -lt 50 ]; do
   l=
   for w in "$@"; do
+    for g in $(groups "$w"); do
+      while read -r x; do [ "$x" -gt 0 ] && l=1 && for s1 in $s; do kill -s "$s1" "$x"; done; done <"$g/cgroup.procs"
+      [ "$i" -ge 20 ] && echo 1 >"$g/cgroup.kill"
+      for x in "$g"/*/; do [ -d "$x" ] && l=1 && rmdir "$x"; done
+      rmdir "$g" || [ ! -d "$g" ] || l=1
+    done 2>/dev/null
     for s1 in $s; do
       for f in $(grep -ls "c$w" /proc/[0-9]*/environ 2>/dev/null); do
+        [ -n "$own" ] && grep -qs "o$own" "$f" && continue
         f=${f#/proc/}; l=1; kill -s "$s1" "${f%/environ}" 2>/dev/null
       done
     done
@@ -33,8 +54,15 @@ while [ "$i" -lt 50 ]; do
   [ "$i" -ge 20 ] && s=KILL
   sleep 0.1 2>/dev/null || { sleep 1; s=KILL; }
 done
-exit 0
+exit 9
 "#;
+
+/// The command that ends what carries one of the markers, but for what `owner` has started.
+pub(super) fn sweep(owner: &str, markers: &[String]) -> Exec {
+    let mut exec = nothing_of_the_users(["/bin/sh", "-c", SWEEP, "sweep", owner]).repeatable();
+    exec.argv.extend(markers.iter().cloned());
+    exec
+}
 
 /// The connection to a host.
 pub(super) struct Line {
@@ -44,6 +72,37 @@ pub(super) struct Line {
     doubts: Plain<Vec<String>>,
     /// Held by the one that ends them.
     sweeping: Mutex<()>,
+    /// Where the connection leads.
+    known: Mutex<Known>,
+}
+
+/// What a connection was told when it was made.
+#[derive(Default)]
+pub(super) struct Known {
+    session: Weak<Session>,
+    machine: Option<Machine>,
+}
+
+impl Known {
+    /// What this connection was told.
+    pub(super) fn of(&self, session: &Arc<Session>) -> Option<&Machine> {
+        let same = std::ptr::eq(self.session.as_ptr(), Arc::as_ptr(session));
+        self.machine.as_ref().filter(|_| same)
+    }
+
+    /// A connection has been told this.
+    ///
+    /// # Errors
+    /// It leads to another machine than the one before: which that was.
+    pub(super) fn learn(&mut self, session: &Arc<Session>, machine: Machine) -> Result<(), String> {
+        if let Some(before) = &self.machine
+            && before.identity != machine.identity
+        {
+            return Err(before.identity.clone().unwrap_or_else(|| before.view.clone()));
+        }
+        (self.session, self.machine) = (Arc::downgrade(session), Some(machine));
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -58,9 +117,19 @@ struct State {
 }
 
 impl Line {
-    /// With words of commands that may be left on the host from before.
-    pub(super) fn new(link: Link, doubts: Vec<String>) -> Self {
-        Self { link, state: Mutex::default(), doubts: Plain::new(doubts), sweeping: Mutex::default() }
+    pub(super) fn new(link: Link) -> Self {
+        let (state, doubts) = (Mutex::default(), Plain::default());
+        Self { link, state, doubts, sweeping: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Where the connection leads; others wait until this has been learnt or dropped.
+    pub(super) async fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().await
+    }
+
+    /// The connection, if it has been made.
+    pub(super) async fn made(&self) -> Option<Arc<Session>> {
+        self.state.lock().await.session.clone()
     }
 
     /// The connection; it is made if there is none.
@@ -173,10 +242,9 @@ pub(super) struct Doubts<'a> {
 }
 
 impl Doubts<'_> {
-    /// The command that ends them, if there are any.
-    pub(super) fn sweep(&self) -> Option<Exec> {
-        let argv = ["sh", "-c", SWEEP, "sweep"].into_iter().map(str::to_owned);
-        (!self.markers.is_empty()).then(|| Exec::new(argv.chain(self.markers.iter().cloned())).repeatable())
+    /// The markers of commands that are in doubt.
+    pub(super) fn markers(&self) -> &[String] {
+        &self.markers
     }
 
     /// The command has been run.
