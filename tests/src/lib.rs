@@ -10,6 +10,7 @@ pub mod lab;
 pub mod servers;
 pub mod stage;
 pub mod terminal;
+pub mod truth;
 pub mod values;
 
 /// Says how much a test has seen: counts and figures for whoever reads its output.

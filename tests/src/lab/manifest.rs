@@ -58,11 +58,25 @@ impl Manifest {
         manifest
     }
 
+    /// One more thing.
+    pub(crate) fn add(&mut self, name: String, facts: String) {
+        self.things.insert(name, facts);
+    }
+
+    /// One more of things that are alike.
+    pub(crate) fn count(&mut self, name: String) {
+        let count = self.things.get(&name).and_then(|count| count.parse().ok()).unwrap_or(0);
+        self.things.insert(name, (count + 1_u32).to_string());
+    }
+
+    /// This does not count.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.things.remove(name);
+    }
+
     fn add_processes(&mut self, node: &Node) {
         for (_, argv) in node.processes() {
-            let name = format!("{} process {}", node.name(), argv.join(" "));
-            let count = self.things.get(&name).and_then(|count| count.parse().ok()).unwrap_or(0);
-            self.things.insert(name, (count + 1_u32).to_string());
+            self.count(format!("{} process {}", node.name(), argv.join(" ")));
         }
     }
 
