@@ -2,7 +2,7 @@
 
 use crate::{failure::Failure, out::Out};
 use engine::{
-    Registry,
+    Registry, StepError,
     expr::Outside,
     host::HostSpec,
     local::LocalOutside,
@@ -135,7 +135,7 @@ pub(crate) fn end_remains(plan: &Plan, scratch: &Path) -> Result<(), Failure> {
     let control = scratch.join("ssh");
     let ended = runtime()?.block_on(async {
         end_connections(&control).await;
-        end_steps(&plan.run.id).await
+        end_steps(&plan.run.id).await.map_err(StepError::from)
     });
     ended.map_err(|error| {
         let failure = Failure::environment(error.message);

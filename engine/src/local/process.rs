@@ -8,10 +8,12 @@ mod proc_fs;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unended;
 
 pub use capture::Capture;
 pub use leader::Leader;
 pub use tree::{GRACE, MARKER, ProcessId, Tree, end_steps};
+pub use unended::{Unended, not_seen_to_end};
 
 use crate::{
     error::{ErrorClass, StepError},
@@ -24,6 +26,7 @@ use nix::sys::{
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, Write},
+    mem,
     os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     path::Path,
     process::{ExitStatus, Stdio},
@@ -83,7 +86,7 @@ impl Host for LocalHost {
 
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
         let tree = Tree::of_step(&self.run);
-        Box::pin(run(exec, if self.groups { tree } else { tree.without_group() }, cancel))
+        Box::pin(run(exec, &self.run, if self.groups { tree } else { tree.without_group() }, cancel))
     }
 }
 
@@ -132,18 +135,36 @@ pub fn spawn_background(exec: &Exec, log: &Path, tree: Tree) -> Result<Backgroun
 }
 
 /// Ends the tree when the future that runs the command is dropped.
-struct Guard(Option<Tree>);
+struct Guard {
+    run: String,
+    tree: Option<Tree>,
+}
+
+impl Guard {
+    /// Ends the tree, and notes for the end of the run if it was not seen to end.
+    async fn end(&mut self, signal: Signal, grace: Duration) -> Result<usize, StepError> {
+        let Some(tree) = self.tree.clone() else { return Ok(0) };
+        let ended = tree.end(signal, grace).await;
+        self.tree = None;
+        Ok(ended.inspect_err(|_| unended::note(&self.run, &tree))?)
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(tree) = self.0.take() else { return };
+        let Some(tree) = self.tree.take() else { return };
+        let run = mem::take(&mut self.run);
         // The thread outlives the runtime that may be going down with this future.
-        let end = move || drop(tree.end_blocking(Signal::SIGKILL, Duration::ZERO));
+        let end = move || {
+            if tree.end_blocking(Signal::SIGKILL, Duration::ZERO).is_err() {
+                unended::note(&run, &tree);
+            }
+        };
         drop(thread::Builder::new().name("end-processes".into()).spawn(end));
     }
 }
 
-async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepError> {
+async fn run(exec: Exec, run: &str, tree: Tree, cancel: &Cancel) -> Result<Output, StepError> {
     if cancel.is_cancelled() {
         return Err(cancelled(&exec));
     }
@@ -164,7 +185,7 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
             spawn_error(&exec, &error)
         })?;
     let tree = tree.started(child.id().unwrap_or_default());
-    let mut guard = Guard(Some(tree.clone()));
+    let mut guard = Guard { run: run.to_owned(), tree: Some(tree.clone()) };
 
     let keep = if exec.keep == 0 { Exec::KEEP } else { exec.keep };
     let captured = || Capture::new(keep).masking(exec.secrets.clone());
@@ -180,8 +201,7 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
     let status = loop {
         tokio::select! {
             () = cancel.cancelled() => {
-                let ended = tree.end(Signal::SIGTERM, GRACE).await;
-                guard.0 = None;
+                let ended = guard.end(Signal::SIGTERM, GRACE).await;
                 drop(child.wait().await);
                 ended?;
                 return Err(cancelled(&exec));
@@ -199,8 +219,7 @@ async fn run(exec: Exec, tree: Tree, cancel: &Cancel) -> Result<Output, StepErro
     };
     let status = status.map_err(|error| StepError::io(format!("wait for `{}`", exec.argv[0]), &error))?;
     // What the command left in the background may still hold the pipes: it ends first.
-    let left_behind = tree.end(Signal::SIGTERM, GRACE).await?;
-    guard.0 = None;
+    let left_behind = guard.end(Signal::SIGTERM, GRACE).await?;
     if drained.is_none() {
         drained = tokio::time::timeout(DRAIN, &mut drain).await.ok();
     }

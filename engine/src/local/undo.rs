@@ -7,6 +7,7 @@ use super::{
     machines::{self, Act},
     notes::{Claim, Claims},
     outputs::Touched,
+    process::{Unended, not_seen_to_end},
 };
 use crate::{
     error::{ErrorClass, StepError},
@@ -360,6 +361,13 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
             Remains::Nothing => leftovers.removed += 1,
             Remains::Left(left) => leftovers.left.push(left),
             Remains::Unknown(left) => leftovers.unknown.push(left),
+        }
+    }
+    for unended in not_seen_to_end(&workshop.services.run.id) {
+        let told = unended.leftover("processes that a command of this run started");
+        match unended {
+            Unended::Alive(_) => leftovers.left.push(told),
+            Unended::Unseen { .. } => leftovers.unknown.push(told),
         }
     }
     for (id, error) in claims.cleanups {

@@ -5,6 +5,7 @@ mod fields;
 mod hosts;
 mod include;
 mod kinds;
+mod last;
 mod lint;
 mod model;
 mod names;

@@ -197,11 +197,17 @@ impl StepReader<'_, '_> {
         self.note(&mut mark, position, true, true, each.clone());
         let undo_node = fields.take("undo");
         let undo = undo_node.and_then(|(_, node)| self.body_of(node, "undo"));
+        if let (Some(undo), Some((_, node))) = (&undo, undo_node) {
+            self.check_final(undo, node.span);
+        }
         self.note(&mut mark, position, false, true, each.clone());
         let body = self.kind_of(&mut fields, span, on);
         self.note(&mut mark, position, false, true, each);
         fields.finish(&self.registry.kinds(), self.reader.found);
         let Some(body) = body else { return };
+        if phase == Phase::Cleanup {
+            self.check_final(&body, span);
+        }
         if let Some(description) = self.describe(&body) {
             let reads = description.effect.is_read_only();
             if !reads && matches!(phase, Phase::Precheck | Phase::OnFailure) {

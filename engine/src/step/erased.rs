@@ -25,6 +25,8 @@ pub trait DynStep: Send + Sync {
     fn describe(&self, view: &ParamsView<'_>) -> Description;
     /// See [`Step::check`].
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)>;
+    /// See [`Step::check_final`].
+    fn check_final(&self, view: &ParamsView<'_>) -> Vec<(String, String)>;
     /// See [`Step::diagnostics`].
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)>;
     /// See [`Step::touches`].
@@ -137,6 +139,10 @@ impl<S: Step> DynStep for Erased<S> {
 
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
         self.0.check(view)
+    }
+
+    fn check_final(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
+        self.0.check_final(view)
     }
 
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)> {

@@ -244,6 +244,12 @@ pub trait Step: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What is wrong with the step where nobody takes it back: in `cleanup`, and as a written undo. Pure, as
+    /// [`Step::check`].
+    fn check_final(&self, _view: &ParamsView<'_>) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Read-only steps that a failed run takes by itself before anything is undone, for they tell more about what this
     /// one touches: a name for the step, its type and its parameters, among them `unit`. Pure.
     fn diagnostics(&self, _view: &ParamsView<'_>) -> Vec<(String, &'static str, serde_json::Value)> {

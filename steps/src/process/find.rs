@@ -138,15 +138,26 @@ impl Wanted {
         })
     }
 
+    /// Whether a process of a host may be meant, given what the pid file holds there: none is if the file is empty.
+    fn may_be_there(&self, pid_file: &str) -> bool {
+        self.find.pid_file.is_none() || !pid_file.is_empty()
+    }
+
     /// Those of this machine that are meant. Blocks.
     pub(super) fn here(&self) -> Result<Vec<Seen>, StepError> {
         let me = std::process::id();
         let seen = match self.only()? {
-            Some(pid) => pid.and_then(look::one).into_iter().collect(),
-            None => look::all(),
+            Some(pid) => pid.map(look::one).transpose()?.flatten().into_iter().collect(),
+            None => look::all()?,
         };
         let named = self.find.pid.is_some() || self.find.pid_file.is_some();
-        Ok(seen.into_iter().filter(|seen| (named || seen.pid != me) && self.matches(seen)).collect())
+        let seen: Vec<_> =
+            seen.into_iter().filter(|seen| (named || seen.pid != me) && self.matches(seen)).collect();
+        // One of another user may be there and not be seen.
+        if seen.is_empty() && !named && look::others_are_hidden() {
+            return Err(look::hidden("processes"));
+        }
+        Ok(seen)
     }
 }
 
@@ -202,6 +213,9 @@ async fn there(cx: &Context, wanted: &Wanted) -> Result<(Vec<Seen>, Units), Step
         found.seen.retain(|seen| Some(seen.pid) == pid);
     }
     found.seen.retain(|seen| wanted.matches(seen));
+    if found.seen.is_empty() && found.others_are_hidden && wanted.may_be_there(&found.pid_file) {
+        return Err(look::hidden(&format!("processes on `{}`", cx.host.name())));
+    }
     Ok((found.seen, found.units))
 }
 

@@ -4,7 +4,7 @@ use engine::{ErrorClass, StepError, host::Exec, step::Context};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::{fs, path::Path};
 
 /// How much of a command line is kept, in characters.
 const LINE: usize = 4_096;
@@ -115,21 +115,71 @@ impl Seen {
 }
 
 /// The processes of this machine that have not ended.
-pub(super) fn all() -> Vec<Seen> {
-    pids().into_iter().filter_map(one).collect()
+///
+/// # Errors
+/// They cannot be looked at.
+pub(super) fn all() -> Result<Vec<Seen>, StepError> {
+    let seen = pids()?.into_iter().filter_map(|pid| one(pid).transpose());
+    seen.filter(|one| !matches!(one, Err(error) if error.class == ErrorClass::Denied)).collect()
 }
 
 /// The numbers of the processes of this machine.
-pub(super) fn pids() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+///
+/// # Errors
+/// They cannot be listed, or what is listed are not the processes of this machine.
+pub(super) fn pids() -> Result<Vec<u32>, StepError> {
+    let unseen = |error: std::io::Error| StepError::io("list the processes in `/proc`", &error);
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(unseen)? {
+        let name = entry.map_err(unseen)?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    // An empty folder is read without an error; this program is known to be there.
+    if pids.contains(&std::process::id()) {
+        return Ok(pids);
+    }
+    Err(StepError::new(ErrorClass::Unsupported, "`/proc` does not show the processes of this machine")
+        .hint("findmnt /proc; ls -d /proc/self/"))
 }
 
 /// The process of this machine with that number, if it has not ended.
-pub(super) fn one(pid: u32) -> Option<Seen> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+///
+/// # Errors
+/// It cannot be looked at, or `/proc` hides it from this user.
+pub(super) fn one(pid: u32) -> Result<Option<Seen>, StepError> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = match fs::read(&path) {
+        Ok(stat) => stat,
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ESRCH)) => {
+            // Only where this program itself is seen can a look say that there is none.
+            pids()?;
+            // It may have come or gone since; it is hidden if it is there, and was all the while.
+            let is_hidden = exists(pid) && !Path::new(&path).exists() && exists(pid);
+            return if is_hidden { Err(hidden(&format!("the process {pid}"))) } else { Ok(None) };
+        }
+        Err(error) => return Err(StepError::io(format!("read `{path}`"), &error)),
+    };
     let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    Seen::parse(&stat, &cmdline).filter(|seen| !seen.ended)
+    let seen = Seen::parse(&stat, &cmdline)
+        .ok_or_else(|| StepError::new(ErrorClass::Unsupported, format!("`{path}` cannot be understood")))?;
+    Ok((!seen.ended).then_some(seen))
+}
+
+/// Whether there is a process of that number, even one that `/proc` hides.
+fn exists(pid: u32) -> bool {
+    let number = i32::try_from(pid).map(nix::unistd::Pid::from_raw);
+    number.is_ok_and(|pid| nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH))
+}
+
+/// Whether `/proc` shows this user only processes of its own (`hidepid`): the first process is always there.
+pub(super) fn others_are_hidden() -> bool {
+    exists(1) && fs::read("/proc/1/stat").is_err()
+}
+
+/// `/proc` hides something from this user.
+pub(super) fn hidden(what: &str) -> StepError {
+    let message = format!("cannot look for {what}: `/proc` hides the processes of other users (`hidepid`)");
+    StepError::new(ErrorClass::Denied, message).hint("run as root; see: findmnt -o TARGET,OPTIONS /proc")
 }
 
 /// What this machine counts in.
@@ -163,12 +213,15 @@ if [ -n "$file" ]; then
   case $content in *[!0-9]*) ;; ?*) pid=$content ;; esac
 fi
 cd /proc 2>/dev/null && [ -r self/stat ] || exit 97
+hidden=
+[ -r 1/stat ] || hidden=hidden
 id=sys/kernel/random/boot_id
 getconf CLK_TCK 2>/dev/null || echo 100
 getconf PAGESIZE 2>/dev/null || echo 4096
 sed -n 's/^btime //p' stat
 echo $$
 printf '%.60s\n' "$content"
+echo "$hidden"
 list=
 for p in ${pid:-[0-9]*}; do list="$list $id $p/stat $id $p/cmdline"; done
 cat $id $list 2>/dev/null
@@ -182,6 +235,8 @@ pub(super) struct Elsewhere {
     pub(super) units: Units,
     /// What the pid file holds, if it was asked for and is there.
     pub(super) pid_file: String,
+    /// Whether those of other users are hidden.
+    pub(super) others_are_hidden: bool,
 }
 
 /// The processes of a host: the one with that number, or with the number in that file, or all.
@@ -226,18 +281,19 @@ pub(super) async fn elsewhere(
 
 /// Reads what `REMOTE` prints.
 fn parse(bytes: &[u8]) -> Option<Elsewhere> {
-    let mut lines = bytes.splitn(7, |byte| *byte == b'\n');
+    let mut lines = bytes.splitn(8, |byte| *byte == b'\n');
     let mut line = || lines.next().map(|line| String::from_utf8_lossy(line).trim().to_owned());
     let (ticks, page, boot) = (line()?.parse().ok()?, line()?.parse().ok()?, line()?.parse().ok()?);
     let shell: u32 = line()?.parse().ok()?;
     let pid_file = line()?;
+    let others_are_hidden = line()? == "hidden";
     let id = line()? + "\n";
     let files = apart(lines.next()?, id.as_bytes());
     let processes = files.get(1..).unwrap_or_default().chunks_exact(2);
     let seen = processes.filter_map(|pair| Seen::parse(pair[0], pair[1]));
     // The shell and what it started are the look itself.
     let seen = seen.filter(|seen| !seen.ended && seen.pid != shell && seen.parent != shell).collect();
-    Some(Elsewhere { seen, units: Units { ticks, page, boot }, pid_file })
+    Some(Elsewhere { seen, units: Units { ticks, page, boot }, pid_file, others_are_hidden })
 }
 
 /// The pieces between the occurrences of `mark`.
@@ -274,7 +330,7 @@ mod tests {
         let files =
             [&stat(7, 1), "a\0b\0", "", "", &stat(8, 1), "c\0", &stat(90, 1), "sh\0", &stat(91, 90), "cat\0"];
         let body: String = files.iter().map(|file| format!("{id}{file}")).collect();
-        let found = parse(format!("100\n4096\n1700000000\n90\n8\n{id}{body}").as_bytes()).expect("parses");
+        let found = parse(format!("100\n4096\n1700000000\n90\n8\n\n{id}{body}").as_bytes()).expect("parses");
         let words: Vec<_> = found.seen.iter().map(|seen| (seen.pid, seen.words.join(" "))).collect();
         assert_eq!(words, [(7, "a b".to_owned()), (8, "c".to_owned())]);
         assert_eq!(found.pid_file, "8");

@@ -106,7 +106,8 @@ impl Step for Process {
                       recovery finds and stops it even after this program was killed. \
                       With `ready` the step ends when that step succeeds and `ready_when` holds; without, at once. \
                       Its stdout and stderr go to the file `out.log`. That it ends later by itself is no error of \
-                      this step: watch it with another. It runs on this machine only.\n\n\
+                      this step: watch it with another. It runs on this machine only, and not in `cleanup` or as an \
+                      `undo`, where nothing would end it.\n\n\
                       `find` looks for processes of any program, here or on a host (of Linux): those for which all that \
                       is given holds. One that has ended and only waits for its parent does not count, nor does this \
                       program itself. `is: running` and `is: gone` make an error of the contrary, as for a precheck; \
@@ -164,6 +165,10 @@ impl Step for Process {
             ));
         }
         problems
+    }
+
+    fn check_final(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
+        view.present(&["run"]).iter().map(|key| ((*key).to_owned(), start::FINAL.to_owned())).collect()
     }
 
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
@@ -236,17 +241,21 @@ impl Step for Process {
     async fn presence(
         &self,
         _: &Context,
-        _: &Params,
+        params: &Params,
         intent: &Self::Intent,
         _: Option<&Output>,
     ) -> Result<Presence, StepError> {
-        let alive = intent.as_ref().map(start::Intent::alive).unwrap_or_default();
-        if alive.is_empty() {
+        let what = start::what(params);
+        let alive = intent.as_ref().map(start::Intent::alive).unwrap_or(Ok(Vec::new()));
+        let pids = match alive {
+            Ok(pids) => pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+            Err(unseen) => return Ok(unseen.presence(&what)),
+        };
+        if pids.is_empty() {
             return Ok(Presence::Gone);
         }
-        let pids = alive.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
         Ok(Presence::Present(Leftover {
-            what: format!("processes {pids}"),
+            what: format!("{what}: {pids}"),
             why: "they still run".into(),
             remove_with: format!("kill {pids}"),
         }))

@@ -5,7 +5,7 @@ use crate::word::{Word, argv, environment, last_lines, short};
 use engine::{
     ErrorClass, StepError,
     host::Exec,
-    local::process::{Background, Tree, spawn_background},
+    local::process::{Background, Tree, Unended, spawn_background},
     step::{Context, Nested, Settled, Undone},
 };
 use nix::sys::signal::Signal;
@@ -71,14 +71,20 @@ impl Intent {
     }
 
     /// The processes that live.
-    pub(super) fn alive(&self) -> Vec<u32> {
-        self.tree.members().iter().map(|member| member.pid).collect()
+    ///
+    /// # Errors
+    /// They cannot be looked for.
+    pub(super) fn alive(&self) -> Result<Vec<u32>, Unended> {
+        Ok(self.tree.members()?.iter().map(|member| member.pid).collect())
     }
 
     fn output(&self, pid: u32) -> Output {
         Output { pid: Some(pid), log: Some(self.log.display().to_string()), ..Output::default() }
     }
 }
+
+/// Why none is started where nothing is undone any more.
+pub(super) const FINAL: &str = "nothing ends a process that is started in `cleanup` or as an `undo`: use `command`, whose processes end with it";
 
 pub(super) fn elsewhere() -> StepError {
     StepError::new(ErrorClass::Unsupported, "`process` with `run` starts one on this machine only")
@@ -100,13 +106,16 @@ pub(super) async fn start(
         dir: params.dir.clone(),
         ..Exec::default()
     };
+    if cx.is_final() {
+        return Err(StepError::new(ErrorClass::Invalid, FINAL));
+    }
     let mut process = spawn_background(&exec, &intent.log, intent.tree.clone())?;
     if let Err(error) = ready(cx, params, &mut process, &intent.log).await {
         // What failed must be gone before another attempt, and its end is no news beside the error.
         let ended = process.tree.end(params.stop_signal.signal(), params.stop_grace.duration()).await;
         return Err(match ended {
             Ok(_) => error,
-            Err(survivors) => error.detail(survivors.message),
+            Err(unended) => error.detail(StepError::from(unended).message),
         });
     }
     let pid = process.tree.root.map_or(0, |root| root.pid);
@@ -119,7 +128,7 @@ pub(super) async fn settle(
     params: &Params,
     intent: &Intent,
 ) -> Result<Settled<Output>, StepError> {
-    let Some(pid) = intent.alive().first().copied() else {
+    let Some(pid) = intent.alive()?.first().copied() else {
         return Ok(Settled::NotHappened);
     };
     // It was started, and may have been cut off from its owner before it was ready.
@@ -128,7 +137,7 @@ pub(super) async fn settle(
         match is_ready(cx, params, step).await {
             Ok(()) => break,
             Err(error) if began.elapsed() >= params.ready_timeout.duration() => return Err(error),
-            Err(_) if !intent.tree.is_alive() => return Ok(Settled::NotHappened),
+            Err(_) if !intent.tree.is_alive()? => return Ok(Settled::NotHappened),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -146,8 +155,17 @@ pub(super) async fn undo(cx: &Context, params: &Params, intent: &Intent) -> Resu
         if ours { resident.remove(&cx.step).and_then(|any| any.downcast::<Background>().ok()) } else { None }
     };
     let tree = held.as_ref().map_or(&intent.tree, |process| &process.tree);
-    let ended = tree.end(params.stop_signal.signal(), params.stop_grace.duration()).await?;
-    Ok(if ended == 0 { Undone::NothingToDo } else { Undone::Removed })
+    match tree.end(params.stop_signal.signal(), params.stop_grace.duration()).await {
+        Ok(0) => Ok(Undone::NothingToDo),
+        Ok(_) => Ok(Undone::Removed),
+        Err(unended @ Unended::Unseen { .. }) => Ok(Undone::CannotTell(unended.leftover(&what(params)))),
+        Err(unended) => Err(unended.into()),
+    }
+}
+
+/// The processes, in words.
+pub(super) fn what(params: &Params) -> String {
+    format!("processes of `{}`", short(params.run.iter().flatten().next().map_or("", |word| &word.0)))
 }
 
 /// Waits until the process is ready.

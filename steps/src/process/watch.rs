@@ -65,7 +65,11 @@ impl Processes {
         };
         let pids: BTreeSet<u32> = match few {
             None if last_pid != 0 && last_pid == self.last_pid => return self.grow_up(now),
-            None => look::pids().into_iter().collect(),
+            None => match look::pids() {
+                Ok(pids) => pids.into_iter().collect(),
+                // No word to give: the next look tells what is in the way.
+                Err(_) => return false,
+            },
             Some(few) => {
                 self.known.retain(|_, known| known.meant);
                 few.into_iter().collect()
@@ -74,7 +78,8 @@ impl Processes {
         self.last_pid = last_pid;
         let before = self.meant();
         self.known.retain(|pid, known| {
-            pids.contains(pid) && (!known.meant || known.end.is_some() || look::one(*pid).is_some())
+            pids.contains(pid)
+                && (!known.meant || known.end.is_some() || !matches!(look::one(*pid), Ok(None)))
         });
         let mut word = self.meant() < before;
         let me = std::process::id();
@@ -94,7 +99,7 @@ impl Processes {
     fn meet(&mut self, pid: u32, young_until: Option<Instant>) -> bool {
         // Opened before the look: what it tells is of this process, and not of one that has the number later.
         let end = open(pid);
-        let Some(seen) = look::one(pid) else {
+        let Ok(Some(seen)) = look::one(pid) else {
             return false;
         };
         let meant = self.wanted.matches(&seen);

@@ -1,8 +1,9 @@
 //! A control group (v2) for each tree, where one may be made: nothing that a process does to itself takes it out.
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read, Seek, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
@@ -30,38 +31,114 @@ fn own_group(mounts: &str, own: &str) -> Option<PathBuf> {
     Some(Path::new(point).join(below))
 }
 
-/// Makes the group, and has the command enter it before it becomes its program. False where that may not be done.
-pub(super) fn enter(group: &Path, command: &mut Command) -> bool {
-    let made = fs::create_dir(group).and_then(|()| {
-        OpenOptions::new().write(true).open(group.join("cgroup.procs")).inspect_err(|_| remove(group))
+/// What is held open of a group, so that neither `/proc` nor another file descriptor is needed to end what is in it.
+#[derive(Debug)]
+pub(super) struct Held {
+    procs: File,
+    events: File,
+    /// Kernels before 5.14 have none.
+    kill: Option<File>,
+    /// Where a command that could not enter the group says so.
+    refused: File,
+}
+
+impl Held {
+    fn open(group: &Path) -> io::Result<Self> {
+        Ok(Self {
+            procs: OpenOptions::new().read(true).write(true).open(group.join("cgroup.procs"))?,
+            events: File::open(group.join("cgroup.events"))?,
+            kill: OpenOptions::new().write(true).open(group.join("cgroup.kill")).ok(),
+            refused: File::from(memfd_create(c"refused", MFdFlags::MFD_CLOEXEC)?),
+        })
+    }
+
+    /// Whether the command is in the group: then all that comes of it is, and what leaves it does so as root.
+    pub(super) fn was_entered(&self) -> bool {
+        self.refused.metadata().is_ok_and(|it| it.len() == 0)
+    }
+
+    /// Whether no process is left in it, nor in any group below it.
+    pub(super) fn is_empty(&self) -> io::Result<bool> {
+        match whole(&self.events) {
+            Ok(text) => Ok(text.lines().any(|line| line == "populated 0")),
+            // Only a group without processes can be removed.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The processes in the group itself.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        whole(&self.procs).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Kills all in the group at once. False where the kernel cannot.
+    pub(super) fn kill(&self) -> bool {
+        self.kill.as_ref().is_some_and(|mut kill| kill.write_all(b"1").is_ok())
+    }
+}
+
+/// All of a file of the kernel, whatever was read of it before.
+fn whole(mut file: &File) -> io::Result<String> {
+    file.rewind()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Makes the group, and has the command enter it before it becomes its program. None where that may not be done.
+pub(super) fn enter(group: &Path, command: &mut Command) -> Option<Held> {
+    fs::create_dir(group).ok()?;
+    let prepared = Held::open(group).and_then(|held| {
+        let (procs, refused) = (held.procs.try_clone()?, held.refused.try_clone()?);
+        Ok((held, procs, refused))
     });
-    let Ok(procs) = made else { return false };
-    // A user may make a group in a delegated one and still not move processes: it runs where it is, then.
-    let put = move || match write(&procs) {
+    let (held, procs, refused) = prepared.inspect_err(|_| remove(group)).ok()?;
+    // A user may make a group in a delegated one and still not move processes: it runs where it is, then, and says so.
+    let put = move || match write(&procs).or_else(|_| write(&refused)) {
         Ok(()) | Err(_) => Ok(()),
     };
-    #[expect(unsafe_code, reason = "between fork and exec; it does nothing but one write(2) to an open file")]
+    #[expect(unsafe_code, reason = "between fork and exec; it does nothing but write(2) to open files")]
     // SAFETY: the closure neither allocates nor takes a lock; write(2) is async-signal-safe.
     unsafe {
         command.pre_exec(put);
     }
-    true
+    Some(held)
 }
 
-fn write(procs: &File) -> io::Result<()> {
-    nix::unistd::write(procs, b"0").map(drop).map_err(io::Error::from)
+fn write(file: &File) -> io::Result<()> {
+    nix::unistd::write(file, b"0").map(drop).map_err(io::Error::from)
 }
 
-/// The processes in the group and in all below it.
-pub(super) fn members(group: &Path) -> Vec<u32> {
+/// The processes in the group and in all below it; none if there is no such group any more.
+///
+/// # Errors
+/// They cannot be listed.
+pub(super) fn members(group: &Path) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     let mut folders = vec![group.to_owned()];
     while let Some(folder) = folders.pop() {
-        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-        folders.extend(below(&folder));
+        match fs::read_to_string(folder.join("cgroup.procs")) {
+            Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
+            Err(error) if is_removed(&error) => continue,
+            Err(error) => return Err(error),
+        }
+        let below = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        match below {
+            Ok(entries) => {
+                folders.extend(entries.into_iter().filter_map(|entry| {
+                    entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| entry.path())
+                }))
+            }
+            Err(error) if is_removed(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
-    found
+    Ok(found)
+}
+
+fn is_removed(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV))
 }
 
 fn below(folder: &Path) -> Vec<PathBuf> {

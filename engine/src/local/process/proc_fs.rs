@@ -1,6 +1,6 @@
-//! What `/proc` says of the processes of this machine.
+//! What `/proc` says of the processes of this machine. A look that fails is an error: nothing here takes it for an end.
 
-use std::fs;
+use std::{fs, io, path::Path};
 
 /// A process, as one look at `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +16,55 @@ pub(super) struct Process {
 }
 
 /// All processes. One that ends meanwhile is left out.
-pub(super) fn all() -> Vec<Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| one(entry.file_name().to_str()?.parse().ok()?)).collect()
+///
+/// # Errors
+/// They cannot be listed, or what is listed are not the processes of this machine: something is mounted over `/proc`.
+pub(super) fn all() -> io::Result<Vec<Process>> {
+    all_below(Path::new("/proc"), std::process::id())
 }
 
-/// The process with that pid.
-pub(super) fn one(pid: u32) -> Option<Process> {
-    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+fn all_below(proc: &Path, me: u32) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc)? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        match one_below(proc, pid) {
+            Ok(one) => found.extend(one),
+            // Hidden, as some machines do with other users' processes: no more than one that is not listed.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // An empty folder can be read without an error; only this program is known to be there.
+    if found.iter().any(|process| process.pid == me) {
+        return Ok(found);
+    }
+    let message = format!("`{}` does not show the processes of this machine", proc.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, message))
+}
+
+/// The process with that pid; none once it has ended.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(super) fn one(pid: u32) -> io::Result<Option<Process>> {
+    one_below(Path::new("/proc"), pid)
+}
+
+fn one_below(proc: &Path, pid: u32) -> io::Result<Option<Process>> {
+    let path = proc.join(pid.to_string()).join("stat");
+    match fs::read(&path) {
+        Ok(stat) => parse(pid, &stat).map(Some).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("`{}` cannot be understood", path.display()))
+        }),
+        Err(error) if has_ended(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file of a process cannot be read because there is no such process any more.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ESRCH))
 }
 
 /// The name in the second field may hold anything, also blanks and brackets: the fields after its last bracket count.
@@ -40,15 +81,25 @@ fn parse(pid: u32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Whether the environment with which the process was started has `name`, and `marker` among its `:`-parted values.
-pub(super) fn is_marked(pid: u32, name: &str, marker: &str) -> bool {
-    let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    environ.split(|byte| *byte == 0).any(|entry| {
+/// Whether the environment with which the process was started has `name`, and `marker` among its `:`-parted values. The
+/// environment of another user's process is not ours to read, and is not marked.
+///
+/// # Errors
+/// It cannot be read for another reason.
+pub(super) fn is_marked(pid: u32, name: &str, marker: &str) -> io::Result<bool> {
+    let environ = match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environ) => environ,
+        Err(error) if has_ended(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(environ.split(|byte| *byte == 0).any(|entry| {
         entry
             .strip_prefix(name.as_bytes())
             .and_then(|rest| rest.strip_prefix(b"="))
             .is_some_and(|value| value.split(|byte| *byte == b':').any(|one| one == marker.as_bytes()))
-    })
+    }))
 }
 
 /// The command line for a message, else the name.
@@ -69,7 +120,8 @@ pub(super) fn boot_id() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{one, parse};
+    use super::{all, all_below, one, parse};
+    use std::fs;
 
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
@@ -82,7 +134,27 @@ mod tests {
 
     #[test]
     fn this_process_is_found() {
-        let me = one(std::process::id()).expect("alive");
+        let me = one(std::process::id()).expect("looked").expect("alive");
         assert!(!me.zombie && me.start_time > 0);
+        assert!(all().expect("listed").iter().any(|process| process.pid == me.pid));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_had_is_no_empty_list() {
+        let dir = tempfile::tempdir().expect("made");
+        // Nothing there, a folder mounted over it, and another machine's list.
+        assert!(all_below(&dir.path().join("none"), 7).is_err());
+        let error = all_below(dir.path(), 7).expect_err("empty");
+        assert!(error.to_string().contains("does not show the processes"), "{error}");
+        let stat = "8 (sh) S 1 8 8 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0";
+        fs::create_dir(dir.path().join("8")).expect("made");
+        fs::write(dir.path().join("8/stat"), stat).expect("written");
+        assert!(all_below(dir.path(), 7).is_err());
+        assert_eq!(all_below(dir.path(), 8).expect("listed").len(), 1);
+        // One that has ended is left out; one that cannot be read is an error.
+        fs::create_dir(dir.path().join("9")).expect("made");
+        assert_eq!(all_below(dir.path(), 8).expect("listed").len(), 1);
+        fs::create_dir(dir.path().join("9/stat")).expect("made");
+        assert!(all_below(dir.path(), 8).is_err());
     }
 }

@@ -33,7 +33,7 @@ fn pids(path: &Path) -> Vec<u32> {
 }
 
 fn alive(pid: u32) -> bool {
-    proc_fs::one(pid).is_some_and(|process| !process.zombie)
+    proc_fs::one(pid).expect("looked").is_some_and(|process| !process.zombie)
 }
 
 #[tokio::test]
@@ -204,12 +204,12 @@ fn background(script: &str, dir: &Path) -> Background {
 async fn a_background_tree_is_found_and_ended_by_what_was_stored() {
     let dir = tempfile::tempdir().expect("made");
     let mut it = background("echo started; setsid sleep 1000 & exec sleep 1000", dir.path());
-    until("both run", || it.tree.members().len() == 2).await;
+    until("both run", || it.tree.members().expect("looked").len() == 2).await;
     let stored = serde_json::to_string(&it.tree).expect("writes");
     let found: Tree = serde_json::from_str(&stored).expect("reads");
-    assert!(found.is_alive());
+    assert!(found.is_alive().expect("looked"));
     assert_eq!(found.end(Signal::SIGTERM, super::GRACE).await.expect("ends"), 2);
-    assert!(!it.tree.is_alive());
+    assert!(!it.tree.is_alive().expect("looked"));
     until("its end is known", || it.ended().expect("asked").is_some()).await;
     assert_eq!(fs::read_to_string(dir.path().join("log")).expect("read"), "started\n");
     assert_eq!(found.end(Signal::SIGTERM, super::GRACE).await.expect("ends twice"), 0);
@@ -222,10 +222,10 @@ async fn a_background_tree_is_found_by_its_mark_alone() {
     let started = spawn_background(&Exec::new(["sleep", "1000"]), &dir.path().join("log"), planned.clone());
     let started = started.expect("starts");
     // In the moment of its start a process shows no environment yet.
-    until("it is found", || !planned.members().is_empty()).await;
+    until("it is found", || !planned.members().expect("looked").is_empty()).await;
     assert_eq!(planned.members(), started.tree.members());
     assert_eq!(planned.end(Signal::SIGTERM, super::GRACE).await.expect("ends"), 1);
-    assert!(!started.tree.is_alive());
+    assert!(!started.tree.is_alive().expect("looked"));
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_reused_pid_is_never_touched() {
     let mut after_boot = other.tree.clone();
     after_boot.boot_id = "another".into();
     assert_eq!(after_boot.end(Signal::SIGKILL, Duration::ZERO).await.expect("ends nothing"), 0);
-    assert!(other.tree.is_alive());
+    assert!(other.tree.is_alive().expect("looked"));
     assert_eq!(other.tree.end(Signal::SIGKILL, Duration::ZERO).await.expect("ends"), 1);
 }
 
@@ -259,7 +259,7 @@ async fn the_commands_of_a_dead_run_are_found_by_its_id_and_no_others() {
             let started = |name: &str| !pids(&dir.path().join(name)).is_empty();
             until("all run", || started("mine") && started("other") && started("stays")).await;
             assert_eq!(super::end_steps(&run).await.expect("ends"), 1);
-            assert!(alive(pids(&dir.path().join("other"))[0]) && stays.tree.is_alive());
+            assert!(alive(pids(&dir.path().join("other"))[0]) && stays.tree.is_alive().expect("looked"));
             source.cancel();
         });
     assert_eq!(died.expect("ended").signal, Some(15));

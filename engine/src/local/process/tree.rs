@@ -1,10 +1,11 @@
 //! A command with everything that it started, found again by a mark in the environment, and ended as a whole.
 
 use super::{
-    cgroup, leader,
+    cgroup::{self, Held},
+    leader,
     proc_fs::{self, Process},
+    unended::Unended,
 };
-use crate::error::{ErrorClass, StepError};
 use nix::{
     errno::Errno,
     sys::{
@@ -13,12 +14,14 @@ use nix::{
     },
     unistd::{Pid, getpgrp, getsid},
 };
+use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, Hasher, RandomState},
+    io,
     path::PathBuf,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -32,6 +35,9 @@ pub const GRACE: Duration = Duration::from_secs(2);
 
 /// How long killed processes may take to be gone; only a process that hangs in the kernel needs so long.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it may take until there are file descriptors and memory for a look.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A process that cannot be taken for another, even after its pid has been given out again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,7 +69,22 @@ pub struct Tree {
     /// the number may belong to a new group by then.
     #[serde(skip)]
     own_group: bool,
+    /// What is held open of its control group.
+    #[serde(skip)]
+    held: Hold,
 }
+
+/// What is held open says nothing of which tree it is.
+#[derive(Clone, Debug, Default)]
+struct Hold(Arc<OnceLock<Held>>);
+
+impl PartialEq for Hold {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Hold {}
 
 impl Default for Tree {
     fn default() -> Self {
@@ -86,7 +107,15 @@ impl Tree {
         let group =
             cgroup::path_for(&if run.is_empty() { marker.clone() } else { format!("{run}-{marker}") });
         let within = if run.is_empty() { String::new() } else { run_mark(run) };
-        Self { marker, boot_id: proc_fs::boot_id(), group, within, root: None, own_group: false }
+        Self {
+            marker,
+            boot_id: proc_fs::boot_id(),
+            group,
+            within,
+            root: None,
+            own_group: false,
+            held: Hold::default(),
+        }
     }
 
     /// As a tree of a step that is over when its command is; see [`end_steps`].
@@ -109,8 +138,8 @@ impl Tree {
     /// Has the command run as the tree's root: marked, in a process group of its own, in the control group if it may.
     pub(super) fn mark(&self, command: &mut Command) {
         command.env(MARKER, self.environment_value()).process_group(0);
-        if let Some(group) = &self.group {
-            cgroup::enter(group, command.as_std_mut());
+        if let Some(held) = self.group.as_ref().and_then(|group| cgroup::enter(group, command.as_std_mut())) {
+            let _first = self.held.0.set(held);
         }
     }
 
@@ -130,22 +159,45 @@ impl Tree {
     /// The tree once its root runs as `pid`, the leader of a process group of its own.
     #[must_use]
     pub(super) fn started(mut self, pid: u32) -> Self {
-        self.root = proc_fs::one(pid).map(|p| ProcessId { pid, start_time: p.start_time });
+        let root = proc_fs::one(pid).ok().flatten();
+        self.root = root.map(|p| ProcessId { pid, start_time: p.start_time });
         self.own_group = self.root.is_some();
         self
     }
 
     /// The processes of the tree that live now.
-    #[must_use]
-    pub fn members(&self) -> Vec<ProcessId> {
-        if self.boot_id != proc_fs::boot_id() {
-            return Vec::new();
+    ///
+    /// # Errors
+    /// It cannot be told: `/proc` cannot be read, or hides one that is known to be there.
+    pub fn members(&self) -> Result<Vec<ProcessId>, Unended> {
+        self.look().map_err(|error| self.unseen(&error))
+    }
+
+    fn look(&self) -> io::Result<Vec<ProcessId>> {
+        let boot = proc_fs::boot_id();
+        if boot.is_empty() {
+            let message = "`/proc` does not name this boot of the machine";
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
+        if !self.boot_id.is_empty() && self.boot_id != boot {
+            return Ok(Vec::new());
         }
         let me = std::process::id();
-        let all = proc_fs::all();
-        let grouped = self.group.as_deref().map(cgroup::members).unwrap_or_default();
-        let claimed = |p: &&Process| p.pid != me && (grouped.contains(&p.pid) || self.claims(p, &all));
-        let mut chosen: BTreeMap<u32, Process> = all.iter().filter(claimed).map(|p| (p.pid, *p)).collect();
+        // Before the list: what is in a group and not in the list has ended, or is hidden.
+        let grouped = self.group.as_deref().map(cgroup::members).transpose()?.unwrap_or_default();
+        let all = proc_fs::all()?;
+        let mut chosen = BTreeMap::new();
+        for process in all.iter().filter(|process| process.pid != me) {
+            if grouped.contains(&process.pid) || self.claims(process, &all)? {
+                chosen.insert(process.pid, *process);
+            }
+        }
+        for pid in grouped {
+            if pid != me && !chosen.contains_key(&pid) && is_hidden(pid) {
+                let message = format!("`/proc` hides the process {pid}");
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            }
+        }
         loop {
             let before = chosen.len();
             for process in &all {
@@ -159,44 +211,61 @@ impl Tree {
             }
         }
         let alive = chosen.into_values().filter(|process| !process.zombie);
-        alive.map(|p| ProcessId { pid: p.pid, start_time: p.start_time }).collect()
+        Ok(alive.map(|p| ProcessId { pid: p.pid, start_time: p.start_time }).collect())
     }
 
     /// Whether the process belongs to the tree by what it is itself, not by its parent.
-    fn claims(&self, process: &Process, all: &[Process]) -> bool {
-        if let Some(root) = self.root {
+    fn claims(&self, process: &Process, all: &[Process]) -> io::Result<bool> {
+        // Without the boot, a number and a time may be those of another process.
+        if let Some(root) = self.root.filter(|_| !self.boot_id.is_empty()) {
             if process.start_time < root.start_time {
-                return false;
+                return Ok(false);
             }
             if process.pid == root.pid {
-                return process.start_time == root.start_time;
+                return Ok(process.start_time == root.start_time);
             }
             let reused = || all.iter().any(|p| p.pid == root.pid && p.start_time != root.start_time);
             if self.own_group && process.group == root.pid && !reused() {
-                return true;
+                return Ok(true);
             }
         }
         proc_fs::is_marked(process.pid, MARKER, &self.marker)
     }
 
     /// Whether any process of the tree lives.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        !self.members().is_empty()
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn is_alive(&self) -> Result<bool, Unended> {
+        self.members().map(|members| !members.is_empty())
+    }
+
+    fn unseen(&self, error: &io::Error) -> Unended {
+        Unended::Unseen { why: error.to_string(), marker: self.marker.clone() }
     }
 
     /// Sends `signal` to every process of the tree, and SIGKILL to what still lives after `grace`, until none is
     /// left. Gives the number of processes that were met. Blocks; see [`Tree::end`].
     ///
     /// # Errors
-    /// Processes are still alive: the user may not end them, or they hang in the kernel.
-    pub fn end_blocking(&self, signal: Signal, grace: Duration) -> Result<usize, StepError> {
+    /// Processes are still alive: the user may not end them, or they hang in the kernel. Or nobody can tell, for they
+    /// cannot be looked for.
+    pub fn end_blocking(&self, signal: Signal, grace: Duration) -> Result<usize, Unended> {
         let began = Instant::now();
         let mut met = BTreeSet::new();
         let mut empty_looks = 0;
         let mut pause = Duration::from_millis(2);
         loop {
-            let members = self.members();
+            let waited = began.elapsed();
+            let members = match self.look() {
+                Ok(members) => members,
+                // Others may just use up what a look needs, such as file descriptors.
+                Err(error) if may_pass(&error) && waited < PATIENCE => {
+                    thread::sleep(pause);
+                    continue;
+                }
+                Err(error) => return self.end_unseen(signal, grace, &error, met.len()),
+            };
             reap_orphans();
             if members.is_empty() {
                 empty_looks += 1;
@@ -208,7 +277,6 @@ impl Tree {
                 continue;
             }
             empty_looks = 0;
-            let waited = began.elapsed();
             if waited >= grace {
                 self.group.iter().for_each(|group| cgroup::kill(group));
             }
@@ -226,22 +294,61 @@ impl Tree {
                     .count();
             }
             if waited >= grace && denied == members.len() || waited >= grace + KILL_LIMIT {
-                return Err(survivors(&members));
+                return Err(Unended::Alive(members));
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
 
+    /// Ends the tree without a look at it: by its control group, if the command was put into one. Where there is none,
+    /// what can be reached is told to end, and nobody can say more.
+    fn end_unseen(
+        &self,
+        signal: Signal,
+        grace: Duration,
+        error: &io::Error,
+        met: usize,
+    ) -> Result<usize, Unended> {
+        let began = Instant::now();
+        let group = self.held.0.get().filter(|held| held.was_entered());
+        let mut told = BTreeSet::new();
+        while let Some(group) = group {
+            if group.is_empty().map_err(|error| self.unseen(&error))? {
+                self.forget();
+                return Ok(met.max(told.len()));
+            }
+            let waited = began.elapsed();
+            let pids = group.pids();
+            let new: Vec<_> = pids.iter().copied().filter(|pid| told.insert(*pid)).collect();
+            for each in [Signal::SIGSTOP, signal, Signal::SIGCONT] {
+                for pid in &new {
+                    let _ended = send_number(*pid, each);
+                }
+            }
+            if waited >= grace && !group.kill() {
+                for pid in pids {
+                    let _ended = send_number(pid, Signal::SIGKILL);
+                }
+            }
+            if waited >= grace + KILL_LIMIT {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Err(self.unseen(error))
+    }
+
     /// As [`Tree::end_blocking`], without blocking the caller's thread.
     ///
     /// # Errors
     /// As there.
-    pub async fn end(&self, signal: Signal, grace: Duration) -> Result<usize, StepError> {
+    pub async fn end(&self, signal: Signal, grace: Duration) -> Result<usize, Unended> {
         let tree = self.clone();
-        tokio::task::spawn_blocking(move || tree.end_blocking(signal, grace))
-            .await
-            .map_err(|error| StepError::internal(format!("cannot end processes: {error}")))?
+        let ended = tokio::task::spawn_blocking(move || tree.end_blocking(signal, grace)).await;
+        ended.unwrap_or_else(|error| {
+            Err(Unended::Unseen { why: error.to_string(), marker: self.marker.clone() })
+        })
     }
 }
 
@@ -262,39 +369,56 @@ fn step_name(run: &str) -> String {
 /// on beside the steps is ended by its undo. Gives the number of processes that were met.
 ///
 /// # Errors
-/// Processes are still alive.
-pub async fn end_steps(run: &str) -> Result<usize, StepError> {
+/// Processes are still alive, or cannot be looked for.
+pub async fn end_steps(run: &str) -> Result<usize, Unended> {
     let mut tree = Tree::new();
     (tree.marker, tree.group) = (step_mark(run), None);
-    let mut met = tree.end(Signal::SIGTERM, GRACE).await?;
+    let mut met = 0;
     for group in cgroup::find(&step_name(run)) {
         let mut rest = tree.clone();
         rest.group = Some(group);
         met += rest.end(Signal::SIGTERM, GRACE).await?;
     }
-    Ok(met)
+    // Also without a group, for one may have been out of reach, or been left.
+    Ok(met + tree.end(Signal::SIGTERM, GRACE).await?)
 }
 
-/// Sends a signal if the pid still belongs to that process.
+/// Sends a signal if the pid still belongs to that process: the descriptor is of one process, whatever the number is given
+/// to after the look.
 fn send(process: ProcessId, signal: Signal) -> Result<(), Errno> {
-    if proc_fs::one(process.pid).is_none_or(|now| now.start_time != process.start_time) {
-        return Ok(());
+    let number = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let held = number.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
+    let is_it = || {
+        proc_fs::one(process.pid).is_ok_and(|now| now.is_some_and(|now| now.start_time == process.start_time))
+    };
+    match (held, rustix::process::Signal::from_named_raw(signal as i32)) {
+        (None, _) | (Some(Err(rustix::io::Errno::SRCH)), _) => Ok(()),
+        (Some(Ok(_)), Some(_)) if !is_it() => Ok(()),
+        (Some(Ok(held)), Some(signal)) => {
+            let sent = rustix::process::pidfd_send_signal(&held, signal);
+            sent.map_err(|error| Errno::from_raw(error.raw_os_error()))
+        }
+        // No descriptor to be had, or none on this kernel.
+        _ if is_it() => send_number(process.pid, signal),
+        _ => Ok(()),
     }
-    let Ok(pid) = i32::try_from(process.pid) else { return Ok(()) };
+}
+
+fn send_number(pid: u32, signal: Signal) -> Result<(), Errno> {
+    let Ok(pid) = i32::try_from(pid) else { return Ok(()) };
     kill(Pid::from_raw(pid), signal)
 }
 
-fn survivors(members: &[ProcessId]) -> StepError {
-    let pids = members.iter().map(|member| member.pid.to_string()).collect::<Vec<_>>().join(" ");
-    let mut error = StepError::new(
-        ErrorClass::Busy,
-        format!("{} processes of the step could not be ended: {pids}", members.len()),
-    )
-    .hint(format!("sudo kill -9 {pids}"));
-    for member in members.iter().take(10) {
-        error = error.detail(format!("{} {}", member.pid, proc_fs::title(member.pid)));
-    }
-    error
+/// Whether there is a process of that number which `/proc` does not show.
+fn is_hidden(pid: u32) -> bool {
+    let there = i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH));
+    // It may have ended since the list was made; a look at it alone tells.
+    there && !proc_fs::one(pid).is_ok_and(|now| now.is_some())
+}
+
+/// Whether the same look may succeed in a moment.
+fn may_pass(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOMEM))
 }
 
 /// Makes orphans of the processes that we start our children, so that they are seen and reaped.
@@ -309,9 +433,10 @@ pub(super) fn become_subreaper() {
 /// Reaps dead orphans, and never a child that somebody in this program waits for: those are in our session, and
 /// either in our process group or leaders of their own, or they are known as a [`leader::Leader`].
 fn reap_orphans() {
+    let Ok(all) = proc_fs::all() else { return };
     let awaited = leader::awaited();
     let (me, my_group, my_session) = (std::process::id(), getpgrp().as_raw(), getsid(None).map(Pid::as_raw));
-    for process in proc_fs::all().into_iter().filter(|process| process.zombie && process.parent == me) {
+    for process in all.into_iter().filter(|process| process.zombie && process.parent == me) {
         let foreign_session = my_session.is_ok_and(|mine| i64::from(mine) != i64::from(process.session));
         let foreign_group = process.group != process.pid && i64::from(process.group) != i64::from(my_group);
         if (foreign_session || foreign_group)
