@@ -1,19 +1,30 @@
 //! `systemd`: whether a unit is as it should be, or brings it there.
 
 mod bus;
+mod effect;
+mod facts;
+mod judge;
+mod manager;
+mod reach;
+mod started;
 mod unit;
 
 pub(crate) use unit::no_systemd;
 pub use unit::{Scope, Unit};
 
-use bus::{Bus, Trouble};
+use bus::Bus;
+use effect::Record;
 use engine::{
     ErrorClass, Step, StepError,
-    step::{Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Recovery, Undone},
+    step::{Changes, Context, Description, Docs, ParamsView, Presence, Probe, Recovery, Undone},
 };
+use facts::Facts;
+use judge::{installed, judge, not_as_expected};
+use manager::Manager;
+use reach::{Role, reach};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use unit::{check_name, show, trouble};
+use unit::check_name;
 
 /// The step type `systemd`.
 #[derive(Clone, Copy, Debug)]
@@ -87,11 +98,26 @@ impl Action {
     }
 }
 
-/// The state found before anything was done; nothing for a check.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// The units that the job may move; nothing for a check.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Intent {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// As they were before it, the step's own first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    before: Vec<Record>,
+    /// As it left them, in the same order; empty if that was not seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<Record>,
+    /// The unit alone, as journals of older versions have it.
+    #[serde(default, skip_serializing)]
     found: Option<Unit>,
+}
+
+impl Intent {
+    /// The units before the job; none if nothing was done.
+    fn before(&self) -> Vec<Record> {
+        let found = self.found.iter().filter(|_| self.before.is_empty()).map(Record::of);
+        self.before.iter().cloned().chain(found).collect()
+    }
 }
 
 impl Step for Systemd {
@@ -106,9 +132,20 @@ impl Step for Systemd {
             details: "`is` tells apart what `systemctl is-active` does not: a unit that is not installed, masked, \
                       failed, or that crashes and is restarted over and over, which systemd calls `activating`. \
                       A unit that is active but was restarted on its own passes; its summary and `out.n_restarts` say \
-                      so.\n\n\
-                      `do` waits until systemd has done it. Its undo brings back the state found before: what was not \
-                      active is stopped, what was active is started. A restart or a reload as such cannot be taken back.",
+                      so. `enabled` means enabled: a unit that is `static`, `indirect`, `generated` or the like is not \
+                      started at boot by itself, and fails.\n\n\
+                      `do` waits until systemd has done it. A start must have been one: an unmet `Condition…=` fails, and \
+                      so does a service that ends at once. A service that does not say itself when it is ready (of the \
+                      type `simple`, `exec` or `idle`) is up once it has stayed so for 300 ms, and its program waits for \
+                      something or has used 100 ms of a processor; a `oneshot` may have done its work and ended.\n\n\
+                      A job moves other units along: a stop those that need the unit (`Requires=`, `BindsTo=`, \
+                      `PartOf=`) and those that nothing needs any more, a start those that it wants, and it stops those \
+                      that conflict. The plan names them, `out.along` shows which changed. \
+                      The undo brings all of them back to the state found before: what was not active is stopped, unless \
+                      something else has come to need it, and what was active is started. What another started, \
+                      stopped or broke since is left alone and named. A unit that could not be started again (a \
+                      transient one, or one whose file is gone) is not stopped in the first place. \
+                      A restart or a reload as such cannot be taken back.",
             example: "daemon:\n  systemd: { unit: media-sync-daemon, is: active }\n  \
                       hint: sudo systemctl restart media-sync-daemon\n",
             errors: &[
@@ -164,28 +201,40 @@ impl Step for Systemd {
     }
 
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
-        let unit = find(cx, params).await?;
-        Ok(match installed(params, &unit) {
-            Ok(()) => Probe::would_pass(unit.in_words()),
-            Err(error) => Probe::would_fail(unit.in_words(), error),
+        let manager = Manager::open(cx, params.scope).await;
+        let (unit, reached) = ahead(&manager, params).await?;
+        let mut words = unit.in_words();
+        if let Err(error) = installed(params, &unit) {
+            return Ok(Probe::would_fail(words, error));
+        }
+        let triggers = match params.r#do {
+            Some(Action::Stop) => reach::triggers(&manager, &reached).await?,
+            _ => Vec::new(),
+        };
+        words.push_str(&reach::in_words(&reached, &triggers));
+        Ok(match may_be_done(&manager, params, &reached).await {
+            Ok(()) => Probe::would_pass(words),
+            Err(error) => Probe::would_fail(words, error),
         })
     }
 
     async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
         let Some(_) = params.r#do else { return Ok(Intent::default()) };
-        let unit = find(cx, params).await?;
+        let manager = Manager::open(cx, params.scope).await;
+        let (unit, reached) = ahead(&manager, params).await?;
         installed(params, &unit)?;
-        Ok(Intent { found: Some(unit) })
+        may_be_done(&manager, params, &reached).await?;
+        Ok(Intent { before: effect::records(&reached), ..Intent::default() })
     }
 
-    async fn run(&self, cx: &Context, params: &Params, _: &Intent) -> Result<Unit, StepError> {
+    async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Unit, StepError> {
         match (params.is, params.r#do) {
             (Some(state), None) => {
-                let unit = find(cx, params).await?;
+                let unit = find(&Manager::open(cx, params.scope).await, params).await?.unit();
                 judge(params, state, &unit)?;
                 Ok(unit)
             }
-            (None, Some(action)) => act(cx, params, action).await,
+            (None, Some(action)) => act(cx, params, action, intent).await,
             _ => Err(StepError::new(ErrorClass::Invalid, "expected exactly one of `is`, `do`")),
         }
     }
@@ -196,7 +245,18 @@ impl Step for Systemd {
     }
 
     fn summary(&self, output: &Unit) -> String {
-        output.in_words()
+        let mut words = output.in_words();
+        if let Some(note) = &output.note {
+            words.push_str(&format!("; it {note}"));
+        }
+        let along: Vec<String> =
+            output.along.iter().take(8).map(|unit| format!("`{}` {}", unit.unit, unit.is)).collect();
+        if !along.is_empty() {
+            let more = output.along.len() - along.len();
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            words.push_str(&format!("; along with it {}{more}", along.join(", ")));
+        }
+        words
     }
 
     async fn undo(
@@ -206,17 +266,11 @@ impl Step for Systemd {
         intent: &Intent,
         _: Option<&Unit>,
     ) -> Result<Undone, StepError> {
-        let Some(found) = &intent.found else { return Ok(Undone::NothingToDo) };
-        let now = find(cx, params).await?;
-        let verb = match (found.is_up(), now.is_up(), now.active_state == "failed") {
-            (true, false, _) => "start",
-            (false, true, _) => "stop",
-            // A failure of this run's making would be found by the next.
-            (false, false, true) if found.active_state != "failed" => "reset-failed",
-            _ => return Ok(Undone::NothingToDo),
-        };
-        control(cx, params, verb).await?;
-        Ok(Undone::Removed)
+        let before = intent.before();
+        if before.is_empty() {
+            return Ok(Undone::NothingToDo);
+        }
+        effect::put_back(&Manager::open(cx, params.scope).await, &before, &intent.left).await
     }
 
     async fn presence(
@@ -226,249 +280,105 @@ impl Step for Systemd {
         intent: &Intent,
         _: Option<&Unit>,
     ) -> Result<Presence, StepError> {
-        let Some(found) = &intent.found else { return Ok(Presence::Gone) };
-        let now = find(cx, params).await?;
-        if found.is_up() == now.is_up() {
+        let before = intent.before();
+        if before.is_empty() {
             return Ok(Presence::Gone);
         }
-        let verb = if found.is_up() { "start" } else { "stop" };
-        Ok(Presence::Present(Leftover {
-            what: format!("unit `{}` is {}", params.unit, now.in_words()),
-            why: format!("it was {} before the run", found.in_words()),
-            remove_with: params.scope.typed(&format!("{verb} {}", params.unit)),
-        }))
+        effect::presence(&Manager::open(cx, params.scope).await, &before, &intent.left).await
     }
 }
 
-async fn find(cx: &Context, params: &Params) -> Result<Unit, StepError> {
+async fn find(manager: &Manager<'_>, params: &Params) -> Result<Facts, StepError> {
     check_name(&params.unit).map_err(|message| StepError::new(ErrorClass::Invalid, message))?;
-    show(cx, params.scope, &params.unit).await
+    manager.one(&params.unit).await
 }
 
-async fn control(cx: &Context, params: &Params, verb: &str) -> Result<(), StepError> {
-    if let Some(bus) = Bus::open(cx, params.scope).await {
-        return bus.control(verb, &params.unit, &cx.cancel).await.map_err(|trouble| match trouble {
-            Trouble::Error(mut error) => {
-                if error.class == ErrorClass::Denied {
-                    error.hint = Some(format!(
-                        "run as root, or allow it by polkit; try: {}",
-                        params.scope.typed(&format!("{verb} {}", params.unit))
-                    ));
-                }
-                error
-            }
-            Trouble::Job(result) => {
-                let message =
-                    format!("systemd could not {verb} `{}`: the job ended as `{result}`", params.unit);
-                StepError::new(ErrorClass::Exit, message)
-            }
-        });
-    }
-    let mut argv = params.scope.systemctl();
-    argv.extend([verb.to_owned(), "--".to_owned(), params.unit.clone()]);
-    let ended = unit::run(cx, argv, false).await?;
-    if ended.success() {
-        return Ok(());
-    }
-    Err(trouble(cx, params.scope, ended, &format!("systemctl {verb} {}", params.unit)))
+/// The unit as it is, and all that the action may move.
+async fn ahead(manager: &Manager<'_>, params: &Params) -> Result<(Unit, Vec<(Role, Facts)>), StepError> {
+    let root = find(manager, params).await?;
+    let reached = match params.r#do {
+        Some(action) => reach(manager, &root, action).await?,
+        None => Vec::new(),
+    };
+    Ok((root.unit(), reached))
 }
 
-async fn act(cx: &Context, params: &Params, action: Action) -> Result<Unit, StepError> {
-    let name = &params.unit;
-    if let Err(mut error) = control(cx, params, action.name()).await {
-        if error.class == ErrorClass::Exit {
-            let now = find(cx, params).await?;
-            installed(params, &now)?;
-            let reason = std::mem::take(&mut error.message);
-            error = error.detail(reason);
-            error.message =
-                format!("`{name}` could not be brought to {}: it is {}", action.name(), now.in_words());
-            error.hint.get_or_insert_with(|| params.scope.journal(name));
-        }
-        return Err(error);
-    }
-    let now = find(cx, params).await?;
-    // A simple service counts as started before its program could fail.
-    if action != Action::Stop && (now.active_state == "failed" || now.is_crash_looping()) {
-        return Err(not_as_expected(params, "active", &now));
-    }
-    Ok(now)
-}
-
-/// Whether there is a unit that could be in any state.
-fn installed(params: &Params, unit: &Unit) -> Result<(), StepError> {
-    let name = &params.unit;
-    match unit.load_state.as_str() {
-        "not-found" => Err(StepError::new(ErrorClass::NotFound, format!("unit `{name}` is not installed"))
-            .hint(format!("systemctl list-unit-files | grep -i {}", name.trim_end_matches(".service")))),
-        "masked" => Err(StepError::expectation(format!("unit `{name}` is masked: it cannot be started"))
-            .hint(params.scope.typed(&format!("unmask {name}")))),
-        "bad-setting" | "error" => {
-            Err(StepError::expectation(format!("the unit file of `{name}` is wrong ({})", unit.load_state))
-                .hint(format!("systemd-analyze verify {}", unit.unit)))
+/// Whether the action could be taken back.
+async fn may_be_done(
+    manager: &Manager<'_>,
+    params: &Params,
+    reached: &[(Role, Facts)],
+) -> Result<(), StepError> {
+    match params.r#do {
+        Some(Action::Stop | Action::Restart) if !manager.cx.is_final() => {
+            effect::can_be_started_again(manager, reached).await
         }
         _ => Ok(()),
     }
 }
 
-fn judge(params: &Params, state: State, unit: &Unit) -> Result<(), StepError> {
-    let enabled = ["enabled", "enabled-runtime", "alias", "static", "indirect", "generated", "transient"];
-    let holds = match state {
-        State::Active => unit.is_active(),
-        State::Inactive => unit.active_state == "inactive",
-        State::Failed => unit.active_state == "failed",
-        State::Enabled => enabled.contains(&unit.unit_file_state.as_str()),
-        State::Installed => true,
-    };
-    // A masked unit is at rest, and that may be all that is asked.
-    let at_rest = state == State::Inactive && unit.load_state == "masked" && holds;
-    let works = state == State::Active && holds;
-    if !at_rest && !works {
-        installed(params, unit)?;
+async fn act(cx: &Context, params: &Params, action: Action, intent: &Intent) -> Result<Unit, StepError> {
+    let manager = Manager::open(cx, params.scope).await;
+    let before = find(&manager, params).await?;
+    let done = manager.control(action.name(), &params.unit).await;
+    let stopped = done.as_ref().is_err_and(|error| error.class == ErrorClass::Cancelled);
+    let mut along = Vec::new();
+    if !stopped && !cx.is_final() {
+        let left = effect::rested(&manager, &intent.before).await?;
+        along = effect::along(&intent.before, &left);
+        cx.amend(&Intent { left, before: intent.before.clone(), found: None }).await?;
     }
-    if holds { Ok(()) } else { Err(not_as_expected(params, state.name(), unit)) }
+    if let Err(error) = done {
+        return Err(could_not(&manager, params, action, error).await?);
+    }
+    let mut unit = match action {
+        Action::Start | Action::Restart => started::started(&manager, &before).await?,
+        Action::Stop | Action::Reload => find(&manager, params).await?.unit(),
+    };
+    let wrong = match action {
+        Action::Stop => unit.is_up(),
+        _ => unit.active_state == "failed" || unit.is_crash_looping(),
+    };
+    if wrong {
+        let expected = if action == Action::Stop { "inactive" } else { "active" };
+        return Err(not_as_expected(params, expected, &unit));
+    }
+    unit.along = along;
+    Ok(unit)
 }
 
-fn not_as_expected(params: &Params, expected: &str, unit: &Unit) -> StepError {
-    let (name, scope) = (&params.unit, params.scope);
-    let now = unit.in_words();
-    let error = |message: String, hint: String| StepError::expectation(message).hint(hint);
-    if expected == "enabled" {
-        let state =
-            if unit.unit_file_state.is_empty() { "without a unit file" } else { &unit.unit_file_state };
-        let message = format!("unit `{name}` is {state}, expected enabled");
-        return error(message, scope.typed(&format!("enable {name}")));
+/// Why systemd could not do it: with the state that the unit is in now.
+async fn could_not(
+    manager: &Manager<'_>,
+    params: &Params,
+    action: Action,
+    mut error: StepError,
+) -> Result<StepError, StepError> {
+    if error.class != ErrorClass::Exit {
+        return Ok(error);
     }
-    let message = format!("unit `{name}` is {now}, expected {expected}");
-    if unit.is_crash_looping() {
-        let message =
-            format!("unit `{name}` crashes and is restarted over and over: it is {now}, expected {expected}");
-        return error(message, scope.journal(name));
+    let name = &params.unit;
+    let now = find(manager, params).await?;
+    installed(params, &now.unit())?;
+    let reason = std::mem::take(&mut error.message);
+    error = error.detail(reason);
+    error.message =
+        format!("`{name}` could not be brought to {}: it is {}", action.name(), now.unit().in_words());
+    if now.text("AssertResult") == "no" {
+        let unmet = manager.unmet(&now).await.join("`, `");
+        error
+            .message
+            .push_str(&format!("; `{}` is not met", if unmet.is_empty() { "Assert…=" } else { &unmet }));
     }
-    match (expected, unit.active_state.as_str()) {
-        ("active", "failed") => {
-            error(message, format!("{}; {}", scope.journal(name), scope.typed(&format!("restart {name}"))))
-        }
-        ("active", "inactive") => error(message, scope.typed(&format!("start {name}"))),
-        ("inactive", "active" | "reloading") => error(message, scope.typed(&format!("stop {name}"))),
-        ("inactive", "failed") => error(message, scope.typed(&format!("reset-failed {name}"))),
-        _ => error(message, scope.typed(&format!("status {name}"))),
-    }
+    error.hint.get_or_insert_with(|| params.scope.journal(name));
+    Ok(error)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Params, Scope, State, Unit, judge};
     use crate::testing::{Bench, check, describe};
     use engine::{ErrorClass, step::Effect};
     use serde_json::json;
-
-    fn params(is: State) -> Params {
-        Params { unit: "media-sync-daemon".into(), is: Some(is), r#do: None, scope: Scope::System }
-    }
-
-    fn unit(load: &str, active: &str, sub: &str, file: &str) -> Unit {
-        Unit {
-            unit: "media-sync-daemon.service".into(),
-            load_state: load.into(),
-            active_state: active.into(),
-            sub_state: sub.into(),
-            unit_file_state: file.into(),
-            ..Unit::default()
-        }
-    }
-
-    fn verdict(is: State, unit: &Unit) -> Option<(ErrorClass, String, String)> {
-        let error = judge(&params(is), is, unit).err()?;
-        Some((error.class, error.message, error.hint.expect("a hint")))
-    }
-
-    #[test]
-    fn every_state_passes_its_own_check() {
-        let active = unit("loaded", "active", "running", "enabled");
-        let inactive = unit("loaded", "inactive", "dead", "disabled");
-        let failed = unit("loaded", "failed", "failed", "enabled");
-        for (is, unit) in [
-            (State::Active, &active),
-            (State::Enabled, &active),
-            (State::Installed, &active),
-            (State::Inactive, &inactive),
-            (State::Installed, &inactive),
-            (State::Failed, &failed),
-            (State::Inactive, &unit("masked", "inactive", "dead", "masked")),
-        ] {
-            assert_eq!(verdict(is, unit), None, "{is:?}");
-        }
-    }
-
-    #[test]
-    fn every_trouble_has_its_own_words_and_its_own_hint() {
-        let mut looping = unit("loaded", "activating", "auto-restart", "enabled");
-        (looping.result, looping.exit_status, looping.n_restarts) = ("exit-code".into(), 1, 4);
-        for (is, unit, class, word, hint) in [
-            (
-                State::Active,
-                unit("not-found", "inactive", "dead", ""),
-                ErrorClass::NotFound,
-                "not installed",
-                "list-unit-files",
-            ),
-            (
-                State::Inactive,
-                unit("not-found", "inactive", "dead", ""),
-                ErrorClass::NotFound,
-                "not installed",
-                "list-unit-files",
-            ),
-            (
-                State::Active,
-                unit("masked", "inactive", "dead", "masked"),
-                ErrorClass::Expectation,
-                "masked",
-                "unmask",
-            ),
-            (
-                State::Active,
-                unit("loaded", "failed", "failed", "enabled"),
-                ErrorClass::Expectation,
-                "failed",
-                "journalctl -u",
-            ),
-            (State::Active, looping, ErrorClass::Expectation, "over and over", "journalctl -u"),
-            (
-                State::Active,
-                unit("loaded", "activating", "start", "enabled"),
-                ErrorClass::Expectation,
-                "activating (start)",
-                "status",
-            ),
-            (
-                State::Active,
-                unit("loaded", "inactive", "dead", "enabled"),
-                ErrorClass::Expectation,
-                "inactive",
-                "systemctl start",
-            ),
-            (
-                State::Inactive,
-                unit("loaded", "active", "running", "enabled"),
-                ErrorClass::Expectation,
-                "active",
-                "systemctl stop",
-            ),
-            (
-                State::Enabled,
-                unit("loaded", "active", "running", "disabled"),
-                ErrorClass::Expectation,
-                "disabled",
-                "systemctl enable",
-            ),
-        ] {
-            let (found, message, typed) = verdict(is, &unit).expect("fails");
-            assert_eq!(found, class, "{message}");
-            assert!(message.contains(word) && typed.contains(hint), "{message} / {typed}");
-        }
-    }
 
     #[tokio::test]
     async fn a_machine_without_systemd_says_so() {

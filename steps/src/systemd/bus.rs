@@ -1,16 +1,18 @@
 //! The service manager over D-Bus: state in under a millisecond, jobs to their end, changes by signal.
 
-use super::unit::{Scope, Unit};
+use super::{
+    facts::{Facts, OF_SERVICES, OF_UNITS},
+    unit::Scope,
+};
 use engine::{
     ErrorClass, StepError,
     host::{BoxFuture, Cancel},
     step::{Changes, Context},
 };
 use futures_util::StreamExt as _;
-use jiff::Timestamp;
 use std::{collections::HashMap, path::Path};
 use zbus::{
-    Connection, DBusError as _, Error, ObjectPath, OwnedObjectPath, OwnedVariant, conn,
+    Connection, DBusError as _, Error, ObjectPath, OwnedObjectPath, Variant, conn,
     fdo::{PropertiesChangedStream, PropertiesProxy},
     names::InterfaceName,
     proxy,
@@ -47,9 +49,6 @@ const ENDINGS: [&str; 11] = [
     ".slice",
     ".scope",
 ];
-/// The paths of units; what follows is the name, with all but letters and digits escaped.
-const UNITS: &str = "/org/freedesktop/systemd1/unit/";
-
 /// A connection to a service manager.
 pub(super) struct Bus {
     connection: Connection,
@@ -97,12 +96,17 @@ impl Bus {
             .await
     }
 
-    /// The unit's state.
-    pub(super) async fn show(&self, name: &str) -> Result<Unit, StepError> {
-        self.ask(name).await.map_err(|error| explain(&format!("look at `{name}`"), error))
+    /// The units' properties, in the order of the names.
+    pub(super) async fn facts(&self, names: &[String]) -> Result<Vec<Facts>, StepError> {
+        let mut found = Vec::with_capacity(names.len());
+        for name in names {
+            let facts = self.ask(name).await;
+            found.push(facts.map_err(|error| explain(&format!("look at `{name}`"), error))?);
+        }
+        Ok(found)
     }
 
-    async fn ask(&self, name: &str) -> zbus::Result<Unit> {
+    async fn ask(&self, name: &str) -> zbus::Result<Facts> {
         let name = full(name);
         // A unit that does not exist is loaded nonetheless, and says so.
         let path = self.manager().await?.load_unit(&name).await?;
@@ -113,30 +117,14 @@ impl Bus {
             true => properties.get_all(interface("Service")?).await?,
             false => HashMap::new(),
         };
-        let text = |of: &HashMap<String, OwnedVariant>, key: &str| {
-            of.get(key).and_then(|value| <&str>::try_from(value).ok()).unwrap_or_default().to_owned()
-        };
-        let number = |key: &str| service.get(key).and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
-        let since = unit.get("StateChangeTimestamp").and_then(|value| u64::try_from(value).ok());
-        let since = since.filter(|micros| *micros > 0).and_then(|micros| {
-            let seconds = i64::try_from(micros / 1_000_000).ok()?;
-            Timestamp::from_second(seconds).ok()
-        });
-        Ok(Unit {
-            unit: text(&unit, "Id"),
-            load_state: text(&unit, "LoadState"),
-            active_state: text(&unit, "ActiveState"),
-            sub_state: text(&unit, "SubState"),
-            unit_file_state: text(&unit, "UnitFileState"),
-            main_pid: number("MainPID"),
-            result: text(&service, "Result"),
-            exit_status: service
-                .get("ExecMainStatus")
-                .and_then(|value| i32::try_from(value).ok())
-                .unwrap_or(0),
-            n_restarts: number("NRestarts").into(),
-            since: since.map(|since| since.to_string()),
-        })
+        let wanted = unit.into_iter().filter(|(key, _)| OF_UNITS.contains(&key.as_str()));
+        let wanted = wanted.chain(service.into_iter().filter(|(key, _)| OF_SERVICES.contains(&key.as_str())));
+        Ok(wanted
+            .map(|(key, value)| {
+                let text = as_shown(&key, &Variant::from(value));
+                (key, text)
+            })
+            .collect())
     }
 
     /// Brings the unit there, and waits until the job of that is over.
@@ -182,9 +170,11 @@ impl Bus {
 
     /// Word of every change of the unit.
     pub(super) async fn changes(self, name: &str) -> Option<Box<dyn Changes>> {
-        self.manager().await.ok()?.subscribe().await.ok()?;
-        let path = ObjectPath::try_from(format!("{UNITS}{}", escaped(&full(name)))).ok()?;
-        let changes = self.properties(path).await.ok()?.receive_properties_changed().await.ok()?;
+        let manager = self.manager().await.ok()?;
+        manager.subscribe().await.ok()?;
+        // By any of its names: word comes from the one that is its own.
+        let path = manager.load_unit(&full(name)).await.ok()?;
+        let changes = self.properties(path.as_ref()).await.ok()?.receive_properties_changed().await.ok()?;
         Some(Box::new(Signals { changes, _bus: self }))
     }
 }
@@ -217,15 +207,45 @@ fn full(name: &str) -> String {
     }
 }
 
-/// As systemd writes a name into a path: `_` and two hex digits for all but letters and digits, and for a digit at the
-/// start.
-fn escaped(name: &str) -> String {
-    let one = |(at, byte): (usize, u8)| match byte {
-        b'0'..=b'9' if at > 0 => char::from(byte).to_string(),
-        b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
-        byte => format!("_{byte:02x}"),
-    };
-    name.bytes().enumerate().map(one).collect()
+/// A property as `systemctl show` writes it. Conditions are those that did not hold, a line each, as a unit file has them.
+fn as_shown(key: &str, value: &Variant<'_>) -> String {
+    match value {
+        Variant::Str(text) => text.as_str().to_owned(),
+        Variant::ObjectPath(path) => path.as_str().to_owned(),
+        Variant::Bool(truth) => (if *truth { "yes" } else { "no" }).to_owned(),
+        Variant::U64(0) if key.ends_with("Timestamp") => String::new(),
+        Variant::U64(micros) if key.ends_with("Timestamp") => format!("@{}", micros / 1_000_000),
+        Variant::U64(number) => number.to_string(),
+        Variant::I64(number) => number.to_string(),
+        Variant::U32(number) => number.to_string(),
+        Variant::I32(number) => number.to_string(),
+        Variant::Array(items) => {
+            let items = items.inner();
+            if items.iter().all(|item| matches!(item, Variant::U8(_))) {
+                return items.iter().map(|item| as_shown(key, item)).collect();
+            }
+            let texts = items.iter().map(|item| as_shown(key, item)).filter(|text| !text.is_empty());
+            let parted_by = if matches!(items.first(), Some(Variant::Structure(_))) { "\n" } else { " " };
+            texts.collect::<Vec<_>>().join(parted_by)
+        }
+        Variant::U8(byte) => format!("{byte:02x}"),
+        Variant::Structure(fields) => match fields.fields() {
+            // The type, whether it is one of several, whether it is turned round, what it is about, and how it went.
+            [
+                Variant::Str(kind),
+                Variant::Bool(any),
+                Variant::Bool(not),
+                Variant::Str(of),
+                Variant::I32(went),
+            ] => {
+                let (any, not) = (if *any { "|" } else { "" }, if *not { "!" } else { "" });
+                if *went < 0 { format!("{kind}={any}{not}{of}") } else { String::new() }
+            }
+            // A job, with its number and path; a pair of words.
+            fields => fields.first().map(|first| as_shown(key, first)).unwrap_or_default(),
+        },
+        _ => String::new(),
+    }
 }
 
 fn explain(what: &str, error: Error) -> StepError {
@@ -260,13 +280,30 @@ fn explain(what: &str, error: Error) -> StepError {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, full};
+    use super::{as_shown, full};
+    use zbus::{ObjectPath, Variant};
 
     #[test]
-    fn names_become_paths_as_systemd_makes_them() {
-        assert_eq!(escaped(&full("media-sync-daemon")), "media_2dsync_2ddaemon_2eservice");
-        assert_eq!(escaped("getty@tty1.service"), "getty_40tty1_2eservice");
-        assert_eq!(escaped("9.mount"), "_39_2emount");
+    fn a_name_without_an_ending_is_a_service() {
+        assert_eq!(full("ssh"), "ssh.service");
         assert_eq!(full("a.b"), "a.b.service");
+        assert_eq!(full("-.mount"), "-.mount");
+    }
+
+    #[test]
+    fn properties_are_written_as_systemctl_does() {
+        let shown = |key: &str, value: Variant<'_>| as_shown(key, &value);
+        assert_eq!(shown("Transient", Variant::from(true)), "yes");
+        assert_eq!(shown("StateChangeTimestamp", Variant::from(1_737_627_300_000_001_u64)), "@1737627300");
+        assert_eq!(shown("ActiveEnterTimestampMonotonic", Variant::from(7_u64)), "7");
+        assert_eq!(shown("Wants", Variant::from(vec!["a.service", "b.socket"])), "a.service b.socket");
+        assert_eq!(shown("InvocationID", Variant::from(vec![0x0a_u8, 0xff])), "0aff");
+        let job = (12_u32, ObjectPath::try_from("/org/freedesktop/systemd1/job/12").expect("a path"));
+        assert_eq!(shown("Job", Variant::from(job)), "12");
+        let conditions = vec![
+            ("ConditionPathExists", false, true, "/x", -1_i32),
+            ("ConditionUser", false, false, "root", 1),
+        ];
+        assert_eq!(shown("Conditions", Variant::from(conditions)), "ConditionPathExists=!/x");
     }
 }

@@ -1,15 +1,13 @@
 //! What `systemctl show` says of a unit.
 
-use super::bus::Bus;
+use super::facts::is_up;
 use engine::{
     ErrorClass, StepError,
-    host::{Exec, Output},
+    host::{Exec, Output, shell_word},
     step::Context,
 };
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Which service manager is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -40,8 +38,8 @@ impl Scope {
     /// A command that shows the last lines of the unit's journal.
     pub(super) fn journal(self, unit: &str) -> String {
         match self {
-            Self::System => format!("journalctl -u {unit} -n 50"),
-            Self::User => format!("journalctl --user -u {unit} -n 50"),
+            Self::System => format!("journalctl -u {} -n 50", word(unit)),
+            Self::User => format!("journalctl --user -u {} -n 50", word(unit)),
         }
     }
 }
@@ -70,15 +68,31 @@ pub struct Unit {
     /// Since when it is in its state, RFC 3339 in UTC; missing if it never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// `do`: the other units that changed along with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub along: Vec<Along>,
+    /// What else is to be known, such as that it has done its work and ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
-const PROPERTIES: &str = "Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,MainPID,Result,\
-    ExecMainStatus,NRestarts,StateChangeTimestamp";
+/// A unit that changed along with another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Along {
+    /// Its full name.
+    pub unit: String,
+    /// Its active state before.
+    pub was: String,
+    /// Its active state after.
+    pub is: String,
+}
 
 /// Refuses what is no name of one unit. systemctl would take `*` for a pattern and `-x` for an option.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    if name.is_empty() || name.len() > 255 || name.starts_with('-') || !name.chars().all(allowed) {
+    // The mount and the slice that are the root of all others have no name but a dash.
+    let option = name.starts_with('-') && !matches!(name, "-.mount" | "-.slice");
+    if name.is_empty() || name.len() > 255 || option || !name.chars().all(allowed) {
         return Err(format!(
             "`{}` is no name of a unit: expected letters, digits and `:-_.\\@`, such as `ssh` or `getty@tty1`",
             name.escape_debug()
@@ -87,32 +101,16 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Asks for the unit's state.
-pub(super) async fn show(cx: &Context, scope: Scope, name: &str) -> Result<Unit, StepError> {
-    if let Some(bus) = Bus::open(cx, scope).await {
-        return tokio::select! {
-            unit = bus.show(name) => unit,
-            () = cx.cancel.cancelled() => {
-                Err(StepError::new(ErrorClass::Cancelled, format!("looking at `{name}` was stopped")))
-            }
-        };
-    }
-    let asked = |timestamp: Option<&str>| {
-        let mut argv = scope.systemctl();
-        argv.extend(["show", "-p", PROPERTIES].map(str::to_owned));
-        argv.extend(timestamp.map(str::to_owned));
-        argv.extend(["--".to_owned(), name.to_owned()]);
-        run(cx, argv, true)
-    };
-    let mut ended = asked(Some("--timestamp=unix")).await?;
-    // systemd before version 247 writes times for people only.
-    if !ended.success() && ended.stderr_text().contains("--timestamp") {
-        ended = asked(None).await?;
-    }
-    if !ended.success() {
-        return Err(trouble(cx, scope, ended, &format!("systemctl show {name}")));
-    }
-    Ok(parse(&ended.stdout_text()))
+/// A unit's name as a word of a command that a person types.
+pub(super) fn arg(name: &str) -> String {
+    // Only `-.mount` and `-.slice` begin so, and would be read as options.
+    let ends_options = if name.starts_with('-') { "-- " } else { "" };
+    format!("{ends_options}{}", word(name))
+}
+
+/// Only a backslash, of all that a name may hold, means something to a shell.
+fn word(name: &str) -> String {
+    if name.contains('\\') { shell_word(name) } else { name.to_owned() }
 }
 
 /// Runs a systemctl.
@@ -164,26 +162,6 @@ pub(super) fn trouble(cx: &Context, scope: Scope, ended: Output, what: &str) -> 
     }
 }
 
-/// Reads the lines `Name=value`.
-pub(super) fn parse(text: &str) -> Unit {
-    let values: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-    let text = |key: &str| values.get(key).copied().unwrap_or_default().trim().to_owned();
-    let since = text("StateChangeTimestamp");
-    let seconds = since.strip_prefix('@').and_then(|seconds| seconds.parse().ok());
-    Unit {
-        unit: text("Id"),
-        load_state: text("LoadState"),
-        active_state: text("ActiveState"),
-        sub_state: text("SubState"),
-        unit_file_state: text("UnitFileState"),
-        main_pid: text("MainPID").parse().unwrap_or(0),
-        result: text("Result"),
-        exit_status: text("ExecMainStatus").parse().unwrap_or(0),
-        n_restarts: text("NRestarts").parse().unwrap_or(0),
-        since: seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|time| time.to_string()),
-    }
-}
-
 impl Unit {
     /// Whether it works, as `systemctl is-active` would say.
     pub(super) fn is_active(&self) -> bool {
@@ -192,7 +170,7 @@ impl Unit {
 
     /// Whether it is up or on its way there.
     pub(super) fn is_up(&self) -> bool {
-        self.is_active() || self.active_state == "activating"
+        is_up(&self.active_state)
     }
 
     /// Whether it ends and is started again, over and over; `systemctl` does not call that failed.
@@ -224,7 +202,14 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_name, parse};
+    use super::{
+        super::facts::Facts,
+        {Unit, arg, check_name},
+    };
+
+    fn parse(text: &str) -> Unit {
+        Facts::parse(text)[0].unit()
+    }
 
     #[test]
     fn an_active_unit_is_read() {
@@ -270,7 +255,17 @@ mod tests {
         for bad in ["", "-x", "--all", "*", "a b", "a;b", "a/b", "$(x)", "a\n", "?"] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
-        for good in ["ssh", "ssh.service", "getty@tty1.service", "dev-sda.device", "a\\x2db", "my:unit"] {
+        assert_eq!((arg("-.mount").as_str(), arg("ssh").as_str()), ("-- -.mount", "ssh"));
+        for good in [
+            "-.mount",
+            "-.slice",
+            "ssh",
+            "ssh.service",
+            "getty@tty1.service",
+            "dev-sda.device",
+            "a\\x2db",
+            "my:unit",
+        ] {
             assert!(check_name(good).is_ok(), "{good}");
         }
     }

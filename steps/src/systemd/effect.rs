@@ -1,0 +1,490 @@
+//! The whole effect of a job: all units that it moved, what became of them, and how they are put back.
+
+use super::Action;
+use super::{
+    facts::{Facts, is_up},
+    manager::Manager,
+    reach::{Role, list, reach},
+    started::started,
+    unit::{Along, Unit, arg},
+};
+use engine::{
+    ErrorClass, StepError,
+    host::Exec,
+    step::{Leftover, Presence, Undone},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// How long units that follow on their own may take to come to rest before the step goes on.
+const REST: Duration = Duration::from_secs(5);
+
+/// A unit as it was at one time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    unit: String,
+    role: Role,
+    active: String,
+    /// Which of its starts it was in, or the last.
+    #[serde(default)]
+    invocation: String,
+    /// How often it was restarted on its own.
+    #[serde(default)]
+    restarts: u64,
+}
+
+impl Record {
+    /// What older versions noted: the step's own unit alone.
+    pub(super) fn of(unit: &Unit) -> Self {
+        Self {
+            unit: unit.unit.clone(),
+            role: Role::Itself,
+            active: unit.active_state.clone(),
+            invocation: String::new(),
+            restarts: unit.n_restarts,
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        is_up(&self.active)
+    }
+}
+
+/// The units of a job as they are.
+pub(super) fn records(reached: &[(Role, Facts)]) -> Vec<Record> {
+    let record = |(role, facts): &(Role, Facts)| Record {
+        unit: facts.id().to_owned(),
+        role: *role,
+        active: facts.text("ActiveState").to_owned(),
+        invocation: facts.text("InvocationID").to_owned(),
+        restarts: facts.number("NRestarts"),
+    };
+    reached.iter().map(record).collect()
+}
+
+/// Refuses to stop what could not be started again: then nothing could be put back.
+pub(super) async fn can_be_started_again(
+    manager: &Manager<'_>,
+    reached: &[(Role, Facts)],
+) -> Result<(), StepError> {
+    for (role, facts) in reached {
+        if !matches!(role, Role::Itself | Role::Stopped) || !facts.is_up() {
+            continue;
+        }
+        let why = match facts.text("LoadState") {
+            "loaded" if facts.is("Transient") => {
+                "it was made by hand (transient) and is gone once it is stopped"
+            }
+            "loaded" if facts.text("CanStart") == "no" => "it may not be started by hand",
+            "loaded" if facts.is("NeedDaemonReload") && !has_its_file(manager, facts).await? => {
+                "its file is no longer there"
+            }
+            "loaded" => continue,
+            "masked" => "it is masked",
+            _ => "it has no unit file any more",
+        };
+        let (root, unit) = (reached.first().map_or("", |(_, root)| root.id()), facts.id());
+        let message = match role {
+            Role::Itself => format!("`{unit}` could not be started again after a stop: {why}"),
+            _ => format!("stopping `{root}` takes along `{unit}`, which could not be started again: {why}"),
+        };
+        let hint = manager.scope.typed(&format!("cat {}", arg(unit)));
+        return Err(StepError::expectation(message).hint(hint).without_effect());
+    }
+    Ok(())
+}
+
+/// Whether the file is there from which the unit was read.
+async fn has_its_file(manager: &Manager<'_>, facts: &Facts) -> Result<bool, StepError> {
+    let path = facts.text("FragmentPath");
+    if path.is_empty() {
+        return Ok(true);
+    }
+    Ok(manager.cx.exec(Exec::new(["test", "-e", path]).repeatable()).await?.code != Some(1))
+}
+
+async fn look(manager: &Manager<'_>, records: &[Record]) -> Result<Vec<Facts>, StepError> {
+    let names: Vec<String> = records.iter().map(|record| record.unit.clone()).collect();
+    manager.facts(&names).await
+}
+
+/// The units once they have come to rest: those that follow on their own do so after the job is done.
+pub(super) async fn rested(manager: &Manager<'_>, records: &[Record]) -> Result<Vec<Record>, StepError> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let found = look(manager, records).await?;
+        if !found.iter().any(Facts::is_moving) || began.elapsed() >= REST {
+            let roles = records.iter().map(|record| record.role);
+            return Ok(self::records(&roles.zip(found).collect::<Vec<_>>()));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(200)),
+            () = manager.cx.cancel.cancelled() => {
+                return Err(StepError::new(ErrorClass::Cancelled, "the look at other units was stopped"));
+            }
+        }
+    }
+}
+
+/// The other units that are up now and were not, or the other way round.
+pub(super) fn along(before: &[Record], after: &[Record]) -> Vec<Along> {
+    let pairs =
+        before.iter().zip(after).filter(|(was, is)| was.role != Role::Itself && was.is_up() != is.is_up());
+    pairs
+        .map(|(was, is)| Along { unit: was.unit.clone(), was: was.active.clone(), is: is.active.clone() })
+        .collect()
+}
+
+/// What is known of a unit that a job may have moved.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// As it was before, or changed by nothing of ours.
+    Fine,
+    Start,
+    Stop,
+    /// It failed through the job, and was at rest before.
+    Reset,
+    /// It changed since the step, and is left alone: why.
+    Anothers(&'static str),
+}
+
+/// Starts of units that other steps of this run have made; see [`remember`].
+type Ours = BTreeSet<String>;
+
+fn fate(was: &Record, left: Option<&Record>, now: &Facts, ours: &Ours) -> Fate {
+    let (was_up, now_up) = (was.is_up(), now.is_up());
+    let failed_since = now.has_failed() && left.is_some_and(|left| left.active != "failed");
+    if was_up == now_up {
+        let by_us = left.is_none_or(|left| left.active == "failed" || left.is_up());
+        let fresh = now.has_failed() && was.active != "failed";
+        return match () {
+            () if fresh && by_us && matches!(was.role, Role::Itself | Role::Started) => Fate::Reset,
+            () => Fate::Fine,
+        };
+    }
+    // Killed before it was seen what the job did: all that is other than before is taken for its work.
+    let Some(left) = left else { return if was_up { Fate::Start } else { Fate::Stop } };
+    let invocation = now.text("InvocationID");
+    let same =
+        invocation == left.invocation || ours.contains(invocation) || now.number("NRestarts") > left.restarts;
+    if left.is_up() == was_up {
+        let of_a_trigger = was.role == Role::Triggered && now_up;
+        return match () {
+            () if of_a_trigger => Fate::Stop,
+            () if was_up && now.has_failed() => {
+                Fate::Anothers("it was active after the step, and failed since")
+            }
+            () if was.role == Role::Itself && was_up => Fate::Anothers("another stopped it after the step"),
+            () if was.role == Role::Itself => Fate::Anothers("another started it after the step"),
+            // No work of ours, nor of anybody who was told to leave it.
+            () => Fate::Fine,
+        };
+    }
+    match (left.is_up(), same) {
+        (true, true) => Fate::Stop,
+        (true, false) => Fate::Anothers("another started it anew after the step"),
+        (false, _) if failed_since => Fate::Anothers("the step stopped it, and it failed since"),
+        (false, true) => Fate::Start,
+        (false, false) => Fate::Anothers("another started and stopped it after the step"),
+    }
+}
+
+/// What is known of each unit, the step's own first.
+fn fates(before: &[Record], left: &[Record], found: &[Facts], ours: &Ours) -> Vec<Fate> {
+    let root = before.first().zip(found.first());
+    let moved = root.is_some_and(|(was, now)| {
+        fate(was, left.first(), now, ours) != Fate::Fine || was.invocation != now.text("InvocationID")
+    });
+    let pairs = before.iter().zip(found).enumerate();
+    pairs
+        .map(|(at, (was, now))| match (left.get(at), fate(was, left.get(at), now, ours)) {
+            // Killed, and the job never came to be: others are as others made them.
+            (None, _) if !moved => Fate::Fine,
+            (None, Fate::Start | Fate::Stop) if was.role == Role::Asked => {
+                Fate::Anothers("it changed since, and nobody saw whether through the step")
+            }
+            (_, fate) => fate,
+        })
+        .collect()
+}
+
+/// Steps of a run that restart what others of it have started give each unit a new start: the undo of the later step, which
+/// comes first, tells that of the earlier one which starts are the run's own.
+async fn remember(manager: &Manager<'_>, before: &[Record], left: &[Record]) -> Ours {
+    let mut resident = manager.cx.services.resident.lock().await;
+    let held = resident.entry("systemd starts".to_owned()).or_insert_with(|| Box::new(Ours::new()));
+    let Some(ours) = held.downcast_mut::<Ours>() else { return Ours::new() };
+    let known = ours.clone();
+    let anew =
+        before.iter().zip(left).filter(|(was, left)| was.invocation != left.invocation && left.is_up());
+    ours.extend(anew.map(|(_, left)| left.invocation.clone()));
+    known
+}
+
+/// Puts all units back that the job moved.
+pub(super) async fn put_back(
+    manager: &Manager<'_>,
+    before: &[Record],
+    left: &[Record],
+) -> Result<Undone, StepError> {
+    let ours = remember(manager, before, left).await;
+    let found = look(manager, before).await?;
+    let fates = fates(before, left, &found, &ours);
+    let with = |wanted: Fate| {
+        let fates = before.iter().zip(&fates);
+        fates.filter(|(_, fate)| **fate == wanted).map(|(was, _)| was.unit.clone()).collect::<Vec<_>>()
+    };
+    let mut work = Work { manager, done: false, trouble: Vec::new() };
+    for (was, fate) in before.iter().zip(&fates) {
+        if let Fate::Anothers(why) = fate {
+            let verb = if was.is_up() { "start" } else { "stop" };
+            work.leave(verb, &was.unit, why);
+        }
+    }
+    work.stop_all(&with(Fate::Stop)).await;
+    let mut starts = with(Fate::Start);
+    // A socket cannot listen any more once its service runs.
+    starts.sort_by_key(|name| !name.ends_with(".socket"));
+    work.start_all(&starts).await;
+    if !starts.is_empty() {
+        // What is started again brings up what it wants, also what was at rest before.
+        let names: Vec<String> = look(manager, before)
+            .await?
+            .iter()
+            .zip(before)
+            .zip(&found)
+            .filter(|((now, was), then)| now.is_up() && !was.is_up() && !then.is_up())
+            .map(|((_, was), _)| was.unit.clone())
+            .collect();
+        work.stop_all(&names).await;
+    }
+    for name in with(Fate::Reset) {
+        work.control("reset-failed", &name).await;
+    }
+    Ok(work.end())
+}
+
+/// What is there of what the job moved.
+pub(super) async fn presence(
+    manager: &Manager<'_>,
+    before: &[Record],
+    left: &[Record],
+) -> Result<Presence, StepError> {
+    let ours = remember(manager, before, left).await;
+    let found = look(manager, before).await?;
+    let mut work = Work { manager, done: false, trouble: Vec::new() };
+    let fates = fates(before, left, &found, &ours);
+    for ((was, now), fate) in before.iter().zip(&found).zip(fates) {
+        let (verb, why) = match fate {
+            Fate::Start => {
+                ("start", format!("it was {} before the run, and is {}", was.active, now.unit().in_words()))
+            }
+            Fate::Stop => {
+                ("stop", format!("it was {} before the run, and is {}", was.active, now.unit().in_words()))
+            }
+            Fate::Anothers(why) => (if was.is_up() { "start" } else { "stop" }, why.to_owned()),
+            Fate::Fine | Fate::Reset => continue,
+        };
+        work.leave(verb, &was.unit, &why);
+    }
+    Ok(match work.end() {
+        Undone::Left(left) => Presence::Present(left),
+        _ => Presence::Gone,
+    })
+}
+
+struct Work<'a> {
+    manager: &'a Manager<'a>,
+    done: bool,
+    /// The unit, why it is left, and what would put it back.
+    trouble: Vec<(String, String, String)>,
+}
+
+impl Work<'_> {
+    fn leave(&mut self, verb: &str, unit: &str, why: &str) {
+        let typed = self.manager.scope.typed(&format!("{verb} {}", arg(unit)));
+        self.trouble.push((unit.to_owned(), why.to_owned(), typed));
+    }
+
+    async fn control(&mut self, verb: &str, name: &str) -> bool {
+        match self.manager.control(verb, name).await {
+            Ok(()) => {
+                self.done = true;
+                true
+            }
+            Err(error) => {
+                self.leave(verb, name, &error.message);
+                false
+            }
+        }
+    }
+
+    /// Stops what the job brought up, unless something else has come to need it.
+    async fn stop_all(&mut self, names: &[String]) {
+        for name in names {
+            match self.needed_by(name, names).await {
+                Ok(None) => {}
+                Ok(Some(by)) => {
+                    self.leave("stop", name, &format!("{by} needs it now"));
+                    continue;
+                }
+                Err(error) => {
+                    self.leave("stop", name, &error.message);
+                    continue;
+                }
+            }
+            if !self.control("stop", name).await {
+                continue;
+            }
+            // One whose end goes wrong is at rest all the same, and was not failed before.
+            match self.manager.one(name).await {
+                Ok(now) if now.has_failed() => {
+                    self.control("reset-failed", name).await;
+                }
+                Ok(now) if now.is_up() => {
+                    let state = now.unit().in_words();
+                    self.leave("stop", name, &format!("it was stopped, and is {state} again"));
+                }
+                Ok(_) => {}
+                Err(error) => self.leave("stop", name, &error.message),
+            }
+        }
+    }
+
+    /// The units that would go down with it and are not to, or that want it and were started after it.
+    async fn needed_by(&self, name: &str, stopped: &[String]) -> Result<Option<String>, StepError> {
+        let facts = self.manager.one(name).await?;
+        let reached = reach(self.manager, &facts, Action::Stop).await?;
+        let down = reached.iter().filter(|(role, unit)| {
+            *role == Role::Stopped
+                && unit.is_up()
+                && !unit.is("StopWhenUnneeded")
+                && !stopped.iter().any(|name| name == unit.id())
+        });
+        let mut needed: Vec<String> = down.map(|(_, unit)| unit.id().to_owned()).collect();
+        let wanted = self.manager.facts(&facts.units(&["WantedBy", "UpheldBy"])).await?;
+        let since = facts.number("InactiveExitTimestampMonotonic");
+        let new = wanted.iter().filter(|unit| {
+            unit.is_up()
+                && unit.number("InactiveExitTimestampMonotonic") > since
+                && !stopped.iter().any(|name| name == unit.id())
+        });
+        needed.extend(new.map(|unit| unit.id().to_owned()));
+        let names: Vec<&str> = needed.iter().map(String::as_str).collect();
+        Ok((!names.is_empty()).then(|| list(&names)))
+    }
+
+    async fn start_all(&mut self, names: &[String]) {
+        for name in names {
+            if let Err(error) = self.start(name).await {
+                self.leave("start", name, &error.message);
+            }
+        }
+    }
+
+    async fn start(&mut self, name: &str) -> Result<(), StepError> {
+        let before = self.manager.one(name).await?;
+        // The start of one before it may have brought it up.
+        if before.is_up() {
+            return Ok(());
+        }
+        let mut result = self.manager.control("start", name).await;
+        if result.is_err() && self.manager.one(name).await?.text("Result") == "start-limit-hit" {
+            // It was started too often: the count is all that is forgotten.
+            self.manager.control("reset-failed", name).await?;
+            result = self.manager.control("start", name).await;
+        }
+        result?;
+        started(self.manager, &before).await?;
+        self.done = true;
+        Ok(())
+    }
+
+    fn end(self) -> Undone {
+        if self.trouble.is_empty() {
+            return if self.done { Undone::Removed } else { Undone::NothingToDo };
+        }
+        let join = |part: fn(&(String, String, String)) -> String, by: &str| {
+            self.trouble.iter().map(part).collect::<Vec<_>>().join(by)
+        };
+        let what = join(|(unit, ..)| format!("`{unit}`"), ", ");
+        Undone::Left(Leftover {
+            what: format!("{} {what}", if self.trouble.len() == 1 { "unit" } else { "units" }),
+            why: match self.trouble.as_slice() {
+                [(_, why, _)] => why.clone(),
+                _ => join(|(unit, why, _)| format!("`{unit}`: {why}"), "; "),
+            },
+            remove_with: join(|(.., typed)| typed.clone(), "; "),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, Fate, Ours, Record, Role, fate, fates};
+
+    fn record(role: Role, active: &str, invocation: &str) -> Record {
+        Record {
+            unit: "a.service".into(),
+            role,
+            active: active.into(),
+            invocation: invocation.into(),
+            restarts: 0,
+        }
+    }
+
+    fn now(active: &str, invocation: &str, restarts: u32) -> Facts {
+        Facts::parse(&format!(
+            "Id=a.service\nActiveState={active}\nInvocationID={invocation}\nNRestarts={restarts}\n"
+        ))
+        .remove(0)
+    }
+
+    #[test]
+    fn what_the_job_moved_is_put_back_and_what_another_moved_is_named() {
+        let none = Ours::new();
+        let (down, up) = (record(Role::Started, "inactive", "0"), record(Role::Started, "active", "1"));
+        // Started by the job: stopped, if it still is that start, or one of its own restarts.
+        assert_eq!(fate(&down, Some(&up), &now("active", "1", 0), &none), Fate::Stop);
+        assert_eq!(fate(&down, Some(&up), &now("active", "2", 1), &none), Fate::Stop);
+        assert!(matches!(fate(&down, Some(&up), &now("active", "2", 0), &none), Fate::Anothers(_)));
+        let ours = Ours::from(["2".to_owned()]);
+        assert_eq!(fate(&down, Some(&up), &now("active", "2", 0), &ours), Fate::Stop, "a later step's");
+        assert_eq!(fate(&down, Some(&up), &now("inactive", "1", 0), &none), Fate::Fine, "another stopped it");
+        assert_eq!(fate(&down, Some(&up), &now("failed", "1", 0), &none), Fate::Reset);
+        // Stopped by the job: started, unless it failed or was used meanwhile.
+        let stopped = record(Role::Stopped, "inactive", "1");
+        assert_eq!(fate(&up, Some(&stopped), &now("inactive", "1", 0), &none), Fate::Start);
+        assert!(matches!(fate(&up, Some(&stopped), &now("failed", "1", 0), &none), Fate::Anothers(_)));
+        assert!(matches!(fate(&up, Some(&stopped), &now("inactive", "2", 0), &none), Fate::Anothers(_)));
+        assert_eq!(fate(&up, Some(&stopped), &now("active", "2", 0), &none), Fate::Fine);
+    }
+
+    #[test]
+    fn a_unit_that_the_job_did_not_move_is_nobodys_business_but_a_failure_is_named() {
+        let none = Ours::new();
+        let (up, down) = (record(Role::Asked, "active", "1"), record(Role::Asked, "inactive", "0"));
+        assert_eq!(fate(&down, Some(&down), &now("active", "1", 0), &none), Fate::Fine);
+        assert_eq!(fate(&up, Some(&up), &now("inactive", "1", 0), &none), Fate::Fine);
+        assert!(matches!(fate(&up, Some(&up), &now("failed", "1", 0), &none), Fate::Anothers(_)));
+        let socket = record(Role::Triggered, "inactive", "0");
+        assert_eq!(fate(&socket, Some(&socket), &now("active", "1", 0), &none), Fate::Stop);
+    }
+
+    #[test]
+    fn after_a_kill_what_is_other_than_before_is_put_back_if_the_job_came_to_be() {
+        let none = Ours::new();
+        let of = |root: Facts, other: Facts, role| {
+            let before = [record(Role::Itself, "active", "1"), record(role, "inactive", "0")];
+            fates(&before, &[], &[root, other], &none).remove(1)
+        };
+        let (stopped, other) = (now("inactive", "1", 0), now("active", "5", 0));
+        assert_eq!(of(stopped.clone(), other.clone(), Role::Started), Fate::Stop);
+        assert!(matches!(of(stopped, other.clone(), Role::Asked), Fate::Anothers(_)));
+        assert_eq!(of(now("active", "1", 0), other, Role::Started), Fate::Fine, "the job never came to be");
+    }
+}
