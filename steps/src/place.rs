@@ -1,12 +1,19 @@
-//! Puts a file in place on any host, beside it first and then by a rename, so that it can be taken back exactly.
-//! All is done by short scripts for sh, the same here and there; paths are arguments of theirs, never part of them.
+//! Puts a file in place on any host, beside it first and then by a rename, so that it can be taken back exactly: the file is
+//! known by its identity, and what was there before comes back only if it is as it was.
+
+mod scripts;
 
 use engine::{
     ErrorClass, StepError,
     host::{Cancel, Exec, Host, Output, shell_word},
-    step::{Leftover, Presence, Undone},
+    step::{Leftover, Presence, Services, Undone},
 };
+use scripts::{CHANGED, CORRUPT, NO_FOLDER, NO_TOOL, OTHER_FOLDER, SWAPPED, Script, UNSEEN};
 use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
 
 /// What is known, and durable, before a file is put in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,10 +24,29 @@ pub(crate) struct Placing {
     pub(crate) sha256: String,
     /// Where the bytes go first.
     pub(crate) beside: String,
-    /// Where a file that is there already is kept.
-    pub(crate) backup: String,
-    /// The sha256 of that file.
-    pub(crate) earlier: Option<String>,
+    /// Where a file that is there already is kept; nowhere for what nobody takes back.
+    #[serde(default)]
+    backup: Option<String>,
+    /// How the names of all that this run keeps of the target begin.
+    #[serde(default)]
+    ours: String,
+    /// The folder, as device, inode and time of birth.
+    #[serde(default)]
+    folder: String,
+    /// What is replaced.
+    #[serde(default)]
+    before: Option<Earlier>,
+    /// The new file, as device, inode and time of birth, once it is about to get its name.
+    #[serde(default)]
+    made: Option<String>,
+}
+
+/// A file that is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Earlier {
+    sha256: String,
+    /// Device, inode and time of birth.
+    id: String,
 }
 
 /// What is at a path.
@@ -31,76 +57,31 @@ pub(crate) enum Found {
     Other,
 }
 
-const LOOK: &str = r#"
-if [ -L "$1" ]; then [ -e "$1" ] || { echo other; exit 0; }; fi
-if [ -f "$1" ]; then
-  h=$(sha256sum < "$1") && s=$(wc -c < "$1") && m=$(stat -c %a -- "$1") || exit 1
-  echo file ${h%% *} $s $m
-elif [ -e "$1" ]; then echo other
-else
-  d=$(dirname -- "$1")
-  [ -d "$d" ] && [ ! -x "$d" ] && { echo "$d: Permission denied" >&2; exit 1; }
-  echo nothing
-fi
-"#;
+/// How the names beside a target are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    /// The run.
+    pub(crate) run: String,
+    /// The step, in a few letters.
+    pub(crate) step: String,
+    pub(crate) attempt: u32,
+    /// Whether a file that is there already is kept.
+    pub(crate) keeps: bool,
+}
 
-/// The statuses 91 and 92 are the script's own: the bytes are not as sent, and the place is not as found. It may be run
-/// again: it first looks whether the run before came to its end.
-const PLACE: &str = r#"
-b=$1 to=$2 k=$3 sum=$4 had=$5 mode=$6
-if [ ! -e "$b" ] && [ -f "$to" ]; then
-  h=$(sha256sum < "$to") || exit 1
-  [ "${h%% *}" = "$sum" ] && exit 0
-fi
-[ -L "$b" ] && exit 92
-h=$(sha256sum < "$b") || exit 1
-[ "${h%% *}" = "$sum" ] || exit 91
-if [ -n "$had" ]; then
-  h=$(sha256sum < "$to") || exit 92
-  [ "${h%% *}" = "$had" ] || exit 92
-  ln -- "$to" "$k" 2>/dev/null || cp -p -- "$to" "$k" || exit 1
-elif [ -e "$to" ] || [ -L "$to" ]; then exit 92
-fi
-chmod "$mode" "$b" && { sync "$b" 2>/dev/null || sync; } && mv -f -- "$b" "$to"
-"#;
+/// Where a file is: on a host, as a step works there.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) host: &'a dyn Host,
+    pub(crate) services: &'a Services,
+    pub(crate) cancel: &'a Cancel,
+}
 
-/// Takes bytes, after the first `$2` that are there. The status 93 is its own: what is there is not as found. It never
-/// writes through a link: what it opened must be what has the name.
-const RECEIVE: &str = r#"
-b=$1 at=$2
-umask 077
-if [ "$at" = 0 ]; then
-  rm -f -- "$b" && set -C && exec 4>"$b" || exit 1
-else
-  [ -f "$b" ] && [ ! -L "$b" ] && exec 4>>"$b" && [ ! -L "$b" ] && [ "$b" -ef "/proc/$$/fd/4" ] || exit 93
-  [ "$(wc -c < "$b")" -eq "$at" ] || exit 93
-fi
-exec cat >&4
-"#;
-
-/// The sha256 of the first `$2` bytes.
-const BEGINNING: &str = r#"h=$(head -c "$2" < "$1" | sha256sum) && echo "${h%% *}""#;
-
-const TAKE_BACK: &str = r#"
-b=$1 to=$2 k=$3 sum=$4 had=$5
-rm -f -- "$b" || exit 1
-now=
-if [ -f "$to" ]; then h=$(sha256sum < "$to") || exit 1; now=${h%% *}; elif [ -e "$to" ] || [ -L "$to" ]; then now=other; fi
-if [ -z "$had" ]; then
-  [ -z "$now" ] && { echo nothing; exit 0; }
-  [ "$now" = "$sum" ] || { echo changed; exit 0; }
-  rm -f -- "$to" && echo removed
-elif [ ! -f "$k" ]; then
-  [ "$now" = "$had" ] && echo nothing || echo changed
-elif [ "$now" = "$sum" ] || [ -z "$now" ]; then
-  mv -f -- "$k" "$to" && { [ ! -e "$k" ] || rm -f -- "$k"; } && echo removed
-elif [ "$now" = "$had" ]; then
-  rm -f -- "$k" && echo nothing
-else echo changed
-fi
-"#;
-
-const IS_THERE: &str = r#"for p in "$@"; do [ -e "$p" ] && printf '%s\n' "$p"; done; exit 0"#;
+/// Locks by target: two steps of a run that put files in one place do it one after the other.
+static TARGETS: LazyLock<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>> =
+    LazyLock::new(Mutex::default);
+/// What this process has put in place: another of its steps may replace that though it did not expect it.
+static PLACED: LazyLock<Mutex<BTreeSet<(String, Earlier)>>> = LazyLock::new(Mutex::default);
 
 /// Refuses what is no path for a file.
 pub(crate) fn check_path(key: &str, path: &str) -> Result<(), StepError> {
@@ -114,202 +95,377 @@ pub(crate) fn check_path(key: &str, path: &str) -> Result<(), StepError> {
     Ok(())
 }
 
-fn script(text: &str, arguments: &[&str]) -> Exec {
-    Exec::new(["/bin/sh", "-c", text, "sh"].iter().chain(arguments).copied()).env("LC_ALL", "C")
-}
-
-/// An error of a script, told by what its tools wrote.
-fn trouble(ended: Output, what: &str) -> StepError {
-    let stderr = ended.stderr_text();
-    let (class, hint) = if stderr.contains("No space left") || stderr.contains("Disk quota exceeded") {
-        (ErrorClass::NoSpace, Some("free space first; see: df -h && df -i"))
-    } else if stderr.contains("Permission denied")
-        || stderr.contains("Read-only")
-        || stderr.contains("not permitted")
-    {
-        (ErrorClass::Denied, Some("check owner, mode and mount with: namei -l PATH"))
-    } else if stderr.contains("sha256sum: not found") || stderr.contains("sha256sum: command not found") {
-        (ErrorClass::Unsupported, Some("install sha256sum (coreutils or busybox) on the host"))
-    } else if stderr.contains("No such file or directory") || stderr.contains("nonexistent") {
-        (ErrorClass::NotFound, Some("make its folder first"))
-    } else if stderr.contains("File exists") || stderr.contains("existing file") {
-        (ErrorClass::Exists, None)
-    } else {
-        (ErrorClass::Exit, None)
-    };
-    let mut error = ended.require_success(what).err().unwrap_or_else(|| StepError::internal(what));
-    error.class = class;
-    error.hint = hint.map(str::to_owned);
-    error.message = format!("cannot {what}");
-    error
-}
-
-/// What is at `path`.
-pub(crate) async fn look(host: &dyn Host, path: &str, cancel: &Cancel) -> Result<Found, StepError> {
-    let ended = host.exec(script(LOOK, &[path]).repeatable(), cancel).await?;
-    let what = format!("read `{path}` on `{}`", host.name());
-    if !ended.success() {
-        return Err(trouble(ended, &what));
-    }
-    let text = ended.stdout_text();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    match words.as_slice() {
-        ["nothing"] => Ok(Found::Nothing),
-        ["other"] => Ok(Found::Other),
-        ["file", sha256, size, mode] if sha256.len() == 64 => Ok(Found::File {
-            sha256: (*sha256).to_owned(),
-            size: size.parse().map_err(|_| StepError::internal(format!("{what}: `{text}`")))?,
-            mode: (*mode).to_owned(),
-        }),
-        _ => Err(StepError::internal(format!("{what}: `{text}`"))),
+/// The folder of a path, and the name in it as a path that is no option.
+fn split(path: &str) -> (String, String) {
+    match path.rsplit_once('/') {
+        Some(("", name)) => ("/".into(), format!("./{name}")),
+        Some((folder, name)) => (folder.to_owned(), format!("./{name}")),
+        None => (".".into(), format!("./{path}")),
     }
 }
 
-/// The sha256 of the first `length` bytes of a file, lower-case hex.
-pub(crate) async fn beginning(
-    host: &dyn Host,
-    path: &str,
-    length: u64,
-    cancel: &Cancel,
-) -> Result<String, StepError> {
-    let ended = host.exec(script(BEGINNING, &[path, &length.to_string()]).repeatable(), cancel).await?;
-    if !ended.success() {
-        return Err(trouble(ended, &format!("read `{path}` on `{}`", host.name())));
+impl At<'_> {
+    fn name(&self) -> &str {
+        self.host.name()
     }
-    Ok(ended.stdout_text().trim().to_owned())
+
+    /// A command as it is typed on this machine.
+    pub(crate) fn typed(&self, command: &str) -> String {
+        self.services.typed_on((!self.host.is_local()).then_some(self.name()), command)
+    }
+
+    async fn run(&self, exec: Exec) -> Result<Output, StepError> {
+        self.host.exec(exec.repeatable(), self.cancel).await
+    }
+
+    /// An error of a script, told by its status and by the reason that the system gave.
+    fn trouble(&self, ended: Output, what: &str, path: &str) -> StepError {
+        let stderr = ended.stderr_text();
+        let says = |reasons: &[&str]| {
+            stderr.lines().any(|line| reasons.iter().any(|reason| line.trim_end().ends_with(reason)))
+        };
+        let list = || Some(self.typed(&format!("ls -ld -- {}", shell_word(path))));
+        let code = ended.code;
+        let (class, hint) = if code == Some(NO_TOOL) {
+            let tool = stderr.lines().last().unwrap_or_default();
+            (
+                ErrorClass::Unsupported,
+                Some(format!("install {tool} (coreutils or busybox) on `{}`", self.name())),
+            )
+        } else if code == Some(NO_FOLDER) {
+            let folder = split(path).0;
+            (ErrorClass::NotFound, Some(self.typed(&format!("mkdir -p -- {}", shell_word(&folder)))))
+        } else if matches!(code, Some(CHANGED | SWAPPED | OTHER_FOLDER)) {
+            (ErrorClass::Busy, list())
+        } else if says(&[": No space left on device", "isk quota exceeded", "Quota exceeded"]) {
+            (ErrorClass::NoSpace, Some(self.typed(&format!("df -h -- {}", shell_word(&split(path).0)))))
+        } else if code == Some(UNSEEN)
+            || says(&["Permission denied", "Read-only file system", "Operation not permitted"])
+        {
+            (ErrorClass::Denied, list())
+        } else if says(&["No such file or directory", "onexistent", "nonexistent directory"]) {
+            (ErrorClass::NotFound, list())
+        } else if says(&["File exists", "existing file", "Is a directory"]) {
+            (ErrorClass::Exists, list())
+        } else {
+            (ErrorClass::Exit, None)
+        };
+        let mut error = ended.require_success(what).err().unwrap_or_else(|| StepError::internal(what));
+        error.class = class;
+        error.hint = hint;
+        let why = match code {
+            Some(NO_FOLDER) => ": its folder does not exist",
+            Some(OTHER_FOLDER) => ": its folder is another one than before",
+            Some(CHANGED) => ": it changed while the new file was on its way",
+            Some(SWAPPED) => ": what is beside it is not what this run put there",
+            _ => "",
+        };
+        error.message = format!("cannot {what}{why}");
+        error
+    }
+
+    /// What is at `path`.
+    pub(crate) async fn look(&self, path: &str) -> Result<Found, StepError> {
+        let ended = self.run(Script::Look.with(&[path])).await?;
+        let what = format!("read `{path}` on `{}`", self.name());
+        if !ended.success() {
+            return Err(self.trouble(ended, &what, path));
+        }
+        let text = ended.stdout_text();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            ["nothing"] => Ok(Found::Nothing),
+            ["other"] => Ok(Found::Other),
+            ["file", sha256, size, mode] if sha256.len() == 64 => Ok(Found::File {
+                sha256: (*sha256).to_owned(),
+                size: size.parse().map_err(|_| StepError::internal(format!("{what}: `{text}`")))?,
+                mode: (*mode).to_owned(),
+            }),
+            _ => Err(StepError::internal(format!("{what}: `{text}`"))),
+        }
+    }
+
+    /// The sha256 of the first `length` bytes of a file, lower-case hex.
+    pub(crate) async fn beginning(&self, path: &str, length: u64) -> Result<String, StepError> {
+        let ended = self.run(Script::Beginning.with(&[path, &length.to_string()])).await?;
+        match ended.success() {
+            true => Ok(ended.stdout_text().trim().to_owned()),
+            false => Err(self.trouble(ended, &format!("read `{path}` on `{}`", self.name()), path)),
+        }
+    }
+
+    /// Turns the end of a script that is about this path into an error if it failed.
+    pub(crate) fn succeeded(&self, ended: Output, what: &str, path: &str) -> Result<Output, StepError> {
+        if ended.success() { Ok(ended) } else { Err(self.trouble(ended, what, path)) }
+    }
 }
 
 /// The script that gives a file without its first `at` bytes.
 pub(crate) fn rest(path: &str, at: u64) -> Exec {
-    script("exec tail -c \"+$2\" -- \"$1\"", &[path, &(at + 1).to_string()])
+    Script::Rest.with(&[path, &(at + 1).to_string()])
 }
 
-/// Turns the end of a script into an error if it failed.
-pub(crate) fn succeeded(ended: Output, what: &str) -> Result<(), StepError> {
-    if ended.success() { Ok(()) } else { Err(trouble(ended, what)) }
+/// What a line says that has a name now.
+fn now(text: &str) -> Option<Result<Option<Earlier>, ()>> {
+    text.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>().as_slice() {
+        ["nothing"] => Some(Ok(None)),
+        ["other"] => Some(Err(())),
+        ["file", sha256, id] => Some(Ok(Some(Earlier { sha256: (*sha256).into(), id: (*id).into() }))),
+        _ => None,
+    })
+}
+
+fn value(text: &str, key: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(str::to_owned)
 }
 
 impl Placing {
-    /// Looks at the place and chooses the names beside it. `part` names what is on its way: the same in all attempts of
-    /// a step, so that one goes on where the one before stopped. `mark` names the earlier file, in this attempt only.
-    pub(crate) async fn plan(
-        host: &dyn Host,
-        to: &str,
-        sha256: String,
-        part: &str,
-        mark: &str,
-        cancel: &Cancel,
-    ) -> Result<Self, StepError> {
-        let earlier = match look(host, to, cancel).await? {
-            Found::Nothing => None,
-            Found::File { sha256, .. } => Some(sha256),
-            Found::Other => {
-                let message = format!("`{to}` on `{}` is there and no file", host.name());
-                return Err(StepError::new(ErrorClass::Exists, message).hint(format!("ls -ld {to}")));
-            }
-        };
+    /// Looks at the place and chooses the names beside it. What is on its way has the same name in all attempts of a step, so
+    /// that one goes on where the one before stopped; an earlier file has one of this attempt only.
+    pub(crate) async fn plan(at: At<'_>, to: &str, sha256: String, names: &Names) -> Result<Self, StepError> {
+        let (folder, name) = split(to);
+        let what = format!("look for `{to}` on `{}`", at.name());
+        let told = at.run(Script::Plan.with(&[&folder, "", &name])).await?;
+        let told = at.succeeded(told, &what, to)?.stdout_text();
+        let unclear = || StepError::internal(format!("{what}: `{told}`"));
+        let Ok(before) = now(&told).ok_or_else(unclear)? else { return Err(occupied(at, to)) };
+        let ours = format!("{to}.shakedown-{}-", names.run);
         Ok(Self {
             to: to.to_owned(),
             sha256,
-            beside: format!("{to}.{part}.new"),
-            backup: format!("{to}.{mark}.old"),
-            earlier,
+            beside: format!("{ours}{}.new", names.step),
+            backup: names.keeps.then(|| format!("{ours}{}-{}.old", names.step, names.attempt)),
+            ours,
+            folder: value(&told, "folder").ok_or_else(unclear)?,
+            before,
+            made: None,
         })
+    }
+
+    /// The script, with the folder and the names in it.
+    fn script(&self, script: Script, more: &[&str]) -> Exec {
+        let folder = split(&self.to).0;
+        let beside = split(&self.beside).1;
+        script.with(&[&[folder.as_str(), &self.folder, &beside], more].concat())
+    }
+
+    fn target(&self) -> String {
+        split(&self.to).1
+    }
+
+    fn kept(&self) -> String {
+        self.backup.as_deref().map(|path| split(path).1).unwrap_or_default()
     }
 
     /// The script that takes the bytes after the first `at`, which are there.
     pub(crate) fn receive(&self, at: u64) -> Exec {
-        script(RECEIVE, &[&self.beside, &at.to_string()])
+        self.script(Script::Receive, &[&at.to_string()])
     }
 
     /// Turns the end of `receive` into an error if it failed.
-    pub(crate) fn received(&self, ended: Output) -> Result<(), StepError> {
-        if ended.code == Some(93) {
-            let message = format!("`{}` is not as it was found a moment ago", self.beside);
-            return Err(StepError::new(ErrorClass::Busy, message).hint(format!("ls -l {}", self.beside)));
-        }
-        succeeded(ended, &format!("write `{}`", self.beside))
+    pub(crate) fn received(&self, at: At<'_>, ended: Output) -> Result<(), StepError> {
+        at.succeeded(ended, &format!("write `{}` on `{}`", self.beside, at.name()), &self.beside).map(drop)
     }
 
-    /// Checks the bytes and puts the file in place.
-    pub(crate) async fn place(&self, host: &dyn Host, mode: &str, cancel: &Cancel) -> Result<(), StepError> {
-        let earlier = self.earlier.as_deref().unwrap_or_default();
-        let arguments = [&self.beside, &self.to, &self.backup, &self.sha256, earlier, mode];
-        let ended = host.exec(script(PLACE, &arguments).repeatable(), cancel).await?;
-        let to = &self.to;
+    /// Checks the bytes and puts the file in place. `amend` makes durable what is known of it before anybody can see it.
+    pub(crate) async fn place(
+        &mut self,
+        at: At<'_>,
+        mode: &str,
+        amend: impl AsyncFnOnce(&Self) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        let machine = at.host.identity(at.cancel).await?.unwrap_or_else(|| at.name().to_owned());
+        let key = format!("{machine} {} {}", self.folder, self.target());
+        let lock = lock(&TARGETS).entry(key).or_default().clone();
+        let _held = lock.lock().await;
+        let (target, kept) = (self.target(), self.kept());
+        let what = format!("put `{}` in place on `{}`", self.to, at.name());
+        let told = at.run(self.script(Script::Prepare, &[&target, &self.sha256, mode])).await?;
+        if told.code == Some(CORRUPT) {
+            let message = format!(
+                "what arrived for `{}` on `{}` is not what was sent: its sha256 differs",
+                self.to,
+                at.name()
+            );
+            return Err(StepError::new(ErrorClass::Corrupt, message)
+                .hint("check the network and the disk, then run again"));
+        }
+        let told = at.succeeded(told, &what, &self.to)?.stdout_text();
+        let unclear = || StepError::internal(format!("{what}: `{told}`"));
+        let Ok(found) = now(&told).ok_or_else(unclear)? else { return Err(occupied(at, &self.to)) };
+        let made = value(&told, "made").ok_or_else(unclear)?;
+        let expected = found == self.before
+            || found.as_ref().is_some_and(|it| lock_set().contains(&(machine.clone(), it.clone())));
+        if !expected {
+            let message =
+                format!("`{}` on `{}` changed while the new file was on its way", self.to, at.name());
+            return Err(StepError::new(ErrorClass::Busy, message));
+        }
+        (self.before, self.made) = (found, Some(made.clone()));
+        amend(self).await?;
+        let had = self.before.as_ref().map(|it| it.id.clone()).unwrap_or_default();
+        let ended = at.run(self.script(Script::Publish, &[&target, &kept, &made, &had])).await?;
+        at.succeeded(ended, &what, &self.to)?;
+        lock_set().insert((machine, Earlier { sha256: self.sha256.clone(), id: made }));
+        Ok(())
+    }
+
+    /// Removes what has not been put in place; what cannot be removed now is removed by the undo.
+    pub(crate) async fn discard(&self, at: At<'_>) -> Result<(), StepError> {
+        let ended = at.run(self.script(Script::Discard, &[])).await?;
+        at.succeeded(ended, &format!("remove `{}` on `{}`", self.beside, at.name()), &self.beside).map(drop)
+    }
+
+    /// What became of it: a word of the script; nothing if that could not be seen, with the reason.
+    async fn fate(&self, at: At<'_>, act: &str) -> Result<Result<String, String>, StepError> {
+        if self.ours.is_empty() {
+            return Ok(Err("an older version put it there, and did not note what it was".into()));
+        }
+        let (sha256, id) = self.before.as_ref().map_or(("", ""), |it| (&it.sha256, &it.id));
+        let (target, kept, ours) = (self.target(), self.kept(), split(&self.ours).1);
+        let made = self.made.as_deref().unwrap_or_default();
+        let more = [target.as_str(), &kept, made, &self.sha256, sha256, id, &ours, act];
+        let ended = at.run(self.script(Script::Fate, &more)).await?;
+        let folder = split(&self.to).0;
         match ended.code {
-            Some(0) => Ok(()),
-            Some(91) => Err(StepError::new(
-                ErrorClass::Corrupt,
-                format!(
-                    "what arrived for `{to}` on `{}` is not what was sent: its sha256 differs",
-                    host.name()
-                ),
-            )
-            .hint("check the network and the disk, then run again")),
-            Some(92) => Err(StepError::new(
-                ErrorClass::Busy,
-                format!("`{to}` on `{}` changed while the new file was on its way", host.name()),
-            )),
-            _ => Err(trouble(ended, &format!("put `{to}` in place on `{}`", host.name()))),
+            Some(0) => Ok(Ok(ended.stdout_text().trim().to_owned())),
+            Some(NO_FOLDER) => Ok(Err(format!("its folder `{folder}` is not there any more"))),
+            Some(OTHER_FOLDER) => Ok(Err(format!("its folder `{folder}` is another one than before"))),
+            Some(UNSEEN) => {
+                let stderr = ended.stderr_text();
+                let why = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
+                Ok(Err(format!("it cannot be looked at: {why}")))
+            }
+            _ => Err(at.trouble(ended, &format!("take back `{}` on `{}`", self.to, at.name()), &self.to)),
         }
     }
 
     /// Takes the file back: removes it, or restores the earlier one, if it is still what was put there.
-    pub(crate) async fn take_back(&self, host: &dyn Host, cancel: &Cancel) -> Result<Undone, StepError> {
-        let earlier = self.earlier.as_deref().unwrap_or_default();
-        let arguments = [&self.beside, &self.to, &self.backup, &self.sha256, earlier];
-        let ended = host.exec(script(TAKE_BACK, &arguments).repeatable(), cancel).await?;
-        if !ended.success() {
-            return Err(trouble(ended, &format!("take back `{}` on `{}`", self.to, host.name())));
-        }
-        match ended.stdout_text().trim() {
+    pub(crate) async fn take_back(&self, at: At<'_>) -> Result<Undone, StepError> {
+        let word = match self.fate(at, "act").await? {
+            Ok(word) => word,
+            Err(why) => return Ok(Undone::CannotTell(self.leftover(at, &why, String::new()))),
+        };
+        match word.as_str() {
             "removed" => Ok(Undone::Removed),
             "nothing" => Ok(Undone::NothingToDo),
-            _ => Ok(Undone::Left(self.leftover(host, "it changed since this run put it there"))),
+            // The other's undo uncovers it.
+            "buried" => {
+                let message =
+                    format!("another step of this run put a file over `{}`, which is still there", self.to);
+                Err(StepError::new(ErrorClass::Busy, message))
+            }
+            word => Ok(Undone::Left(self.left(at, word))),
         }
     }
 
-    /// What a person can type to take the file back.
+    fn left(&self, at: At<'_>, word: &str) -> Leftover {
+        let to = shell_word(&self.to);
+        let kept = self.backup.as_deref().unwrap_or_default();
+        let (old, other) = (shell_word(kept), shell_word(&format!("{}.other", self.to)));
+        // Both stay: whoever types it may want either.
+        let swap = format!("[ ! -e {other} ] && mv -- {to} {other} && mv -- {old} {to}");
+        let keeps = self.before.is_some() && !kept.is_empty();
+        let earlier = if keeps { format!("; the earlier file is `{kept}`") } else { String::new() };
+        match word {
+            "beside" => {
+                let command = format!("rm -f -- {}", shell_word(&self.beside));
+                let mut left = self.leftover(at, "it was on its way", command);
+                left.what = place(&self.beside, at);
+                left
+            }
+            "aside" => {
+                let command = format!("[ -e {to} ] || mv -- {old} {to}");
+                let mut left = self.leftover(at, "the earlier file was put aside and is not back", command);
+                left.what = place(kept, at);
+                left
+            }
+            "spare" => {
+                let command = format!("[ {old} -ef {to} ] && rm -f -- {old}");
+                let mut left = self.leftover(at, "it is a second name of the earlier file", command);
+                left.what = place(kept, at);
+                left
+            }
+            "lost" => {
+                let why = format!(
+                    "the earlier file, which was put aside as `{kept}`, is gone: it cannot come back"
+                );
+                self.leftover(at, &why, String::new())
+            }
+            "touched" => {
+                let why = format!(
+                    "the earlier file, which was put aside as `{kept}`, changed meanwhile: it stays there"
+                );
+                self.leftover(at, &why, swap)
+            }
+            "there" | "changed" => {
+                let why = if word == "there" {
+                    "it is still there"
+                } else {
+                    "it changed since this run put it there"
+                };
+                let command = if keeps { swap } else { format!("rm -i -- {to}") };
+                self.leftover(at, &format!("{why}{earlier}"), command)
+            }
+            _ => {
+                let why = format!("another file stands there now, which this run did not make{earlier}");
+                self.leftover(at, &why, if keeps { swap } else { String::new() })
+            }
+        }
+    }
+
+    fn leftover(&self, at: At<'_>, why: &str, command: String) -> Leftover {
+        Leftover { what: place(&self.to, at), why: why.to_owned(), remove_with: at.typed(&command) }
+    }
+
+    /// What a person can type to take the file back, and which harms nothing that came after it.
     pub(crate) fn by_hand(&self) -> String {
-        let (to, beside, backup) = (shell_word(&self.to), shell_word(&self.beside), shell_word(&self.backup));
-        match &self.earlier {
-            None => format!("rm -f -- {to} {beside}"),
-            Some(_) => format!("rm -f -- {beside}; [ ! -e {backup} ] || mv -- {backup} {to}"),
+        let (to, beside) = (shell_word(&self.to), shell_word(&self.beside));
+        let clear = format!("rm -f -- {beside}");
+        if self.made.is_none() {
+            return clear;
+        }
+        let same = format!("[ \"$(sha256sum <{to})\" = '{}  -' ]", self.sha256);
+        match (&self.before, &self.backup) {
+            (Some(_), Some(backup)) => format!("{clear}; {same} && mv -f -- {} {to}", shell_word(backup)),
+            _ => format!("{clear}; {same} && rm -f -- {to}"),
         }
     }
 
     /// Whether the file is in place, for an attempt whose outcome is unknown.
-    pub(crate) async fn is_placed(&self, host: &dyn Host, cancel: &Cancel) -> Result<bool, StepError> {
-        let now = look(host, &self.to, cancel).await?;
-        Ok(matches!(now, Found::File { sha256, .. } if sha256 == self.sha256))
-    }
-
-    fn leftover(&self, host: &dyn Host, why: &str) -> Leftover {
-        let on = if host.is_local() { String::new() } else { format!(" on `{}`", host.name()) };
-        let command = match &self.earlier {
-            None => format!("rm {}", self.to),
-            Some(_) => format!("ls -l {} {1}; mv {1} {0}", self.to, self.backup),
-        };
-        Leftover { what: format!("file `{}`{on}", self.to), why: why.to_owned(), remove_with: command }
+    pub(crate) async fn is_placed(&self, at: At<'_>) -> Result<Result<bool, String>, StepError> {
+        // What is beside it does not matter, for it may have been killed before it removed that.
+        Ok(self.fate(at, "settle").await?.map(|word| word == "there"))
     }
 
     /// Whether anything of it is there.
-    pub(crate) async fn presence(&self, host: &dyn Host, cancel: &Cancel) -> Result<Presence, StepError> {
-        let beside = host.exec(script(IS_THERE, &[&self.beside, &self.backup]).repeatable(), cancel).await?;
-        let names = beside.stdout_text();
-        if let Some(name) = names.lines().next() {
-            return Ok(Presence::Present(Leftover {
-                what: format!("file `{name}` on `{}`", host.name()),
-                why: "it was made on the way".into(),
-                remove_with: format!("rm {name}"),
-            }));
-        }
-        match look(host, &self.to, cancel).await? {
-            Found::File { sha256, .. } if sha256 == self.sha256 && self.earlier.as_ref() != Some(&sha256) => {
-                Ok(Presence::Present(self.leftover(host, "it is still there")))
+    pub(crate) async fn presence(&self, at: At<'_>) -> Result<Presence, StepError> {
+        Ok(match self.fate(at, "look").await? {
+            Err(why) => Presence::Unknown(why),
+            Ok(word) if word == "nothing" => Presence::Gone,
+            Ok(word) if word == "buried" => {
+                let why = "another step of this run put a file over it";
+                Presence::Present(self.leftover(at, why, String::new()))
             }
-            _ => Ok(Presence::Gone),
-        }
+            Ok(word) => Presence::Present(self.left(at, &word)),
+        })
     }
+}
+
+fn occupied(at: At<'_>, to: &str) -> StepError {
+    let message = format!("`{to}` on `{}` is there and no file", at.name());
+    StepError::new(ErrorClass::Exists, message).hint(at.typed(&format!("ls -ld -- {}", shell_word(to))))
+}
+
+fn place(path: &str, at: At<'_>) -> String {
+    let on = if at.host.is_local() { String::new() } else { format!(" on `{}`", at.name()) };
+    format!("file `{path}`{on}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock_set() -> std::sync::MutexGuard<'static, BTreeSet<(String, Earlier)>> {
+    lock(&PLACED)
 }

@@ -3,12 +3,12 @@
 use crate::{
     command,
     hex::hex,
-    place::{Found, Placing, check_path, look},
+    place::{At, Found, Names, Placing, check_path},
     word::{Word, argv, environment, short, stdin},
 };
 use engine::{
     ErrorClass, Step, StepError,
-    host::{Exec, Host},
+    host::{Exec, Host, shell_word},
     quantity::Bytes,
     step::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
@@ -133,13 +133,16 @@ impl Step for Ssh {
             summary: "runs a command on a host, or carries a file to or from it",
             details: "`run` is a list and never passes through a shell of ours: every byte arrives as it stands. The \
                       command ends with the run, also when the connection breaks or this program is killed: a guard \
-                      on the host ends it and all that came of it. A connection that breaks leaves the outcome \
+                      on the host ends it and all that came of it. Where the login may make a control group (root, or a user with \
+                      a service manager), nothing that a process does to itself takes it out; elsewhere one that clears \
+                      its environment and leaves its session is not found. A connection that breaks leaves the outcome \
                       unknown; only with `reads: true` is the command run again.\n\n\
                       `upload` and `download` write beside the target, compare the sha256 of both ends, and rename. \
                       When the connection breaks they wait for the host, until the step's `timeout`, and go on where \
                       they stood, once the sha256 of that part is known to be right; so does another attempt, and a \
                       run that is resumed. Their undo removes the file if it is still what was put there, or restores \
-                      the file that was there before, and removes a part.\n\n\
+                      the file that was there before if that is as it was, and removes a part. The file keeps the mode \
+                      of `from` unless `mode` is given. In `cleanup`, or as a written undo, nothing is put aside.\n\n\
                       Keys of hosts are never accepted unasked: the host must be in `known_hosts`.",
             example: "uptime:\n  ssh: { host: nas, run: [uptime], reads: true }\n\
                       sample:\n  ssh:\n    host: nas\n    upload: { from: sample.bin, to: /volume1/inbox/sample.bin }\n",
@@ -151,7 +154,7 @@ impl Step for Ssh {
                 ("exists", "the target of a file is there and no file"),
                 ("corrupt", "what arrived is not what was sent"),
                 ("no-space", "no room at the target: `df -h`"),
-                ("unsupported", "the host lacks `setsid`, `grep` or `sha256sum`"),
+                ("unsupported", "the host lacks `setsid`, `grep`, `stat` or `sha256sum`"),
             ],
             on_host: false,
         }
@@ -198,12 +201,12 @@ impl Step for Ssh {
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
         let host = host(cx, params).await?;
         match (&params.upload, &params.download) {
-            (Some(upload), _) => Ok(match look(host.as_ref(), &upload.to, &cx.cancel).await? {
+            (Some(upload), _) => Ok(match at(cx, host.as_ref()).look(&upload.to).await? {
                 Found::Nothing => Probe::would_pass("connected, no such file yet"),
                 Found::File { size, .. } => Probe::would_pass(format!("connected, replaces {}", Bytes(size))),
                 Found::Other => Probe::unknown("connected, the target is no file"),
             }),
-            (_, Some(download)) => Ok(match look(host.as_ref(), &download.from, &cx.cancel).await? {
+            (_, Some(download)) => Ok(match at(cx, host.as_ref()).look(&download.from).await? {
                 Found::File { size, .. } => Probe::would_pass(format!("connected, {}", Bytes(size))),
                 _ => Probe::unknown("connected, no such file yet"),
             }),
@@ -212,9 +215,12 @@ impl Step for Ssh {
     }
 
     async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
-        let run = &cx.services.run.id;
-        let step = hex(&Sha256::digest(&cx.step)[..4]);
-        let (part, mark) = (format!("shakedown-{run}-{step}"), format!("shakedown-{run}-{}", cx.attempt));
+        let names = Names {
+            run: cx.services.run.id.clone(),
+            step: hex(&Sha256::digest(&cx.step)[..4]),
+            attempt: cx.attempt,
+            keeps: !cx.is_final(),
+        };
         let (from, from_host, to, to_host): (_, Arc<dyn Host>, _, Arc<dyn Host>) = match params {
             Params { upload: Some(upload), .. } => {
                 check_path("from", &upload.from)?;
@@ -229,13 +235,15 @@ impl Step for Ssh {
             }
             _ => return Ok(Intent { placing: None, size: 0, mode: String::new() }),
         };
-        let source = look(from_host.as_ref(), &from, &cx.cancel).await?;
+        let source_at = at(cx, from_host.as_ref());
+        let source = source_at.look(&from).await?;
         let Found::File { sha256, size, mode } = source else {
             let message = format!("there is no file `{from}` on `{}`", from_host.name());
-            return Err(StepError::new(ErrorClass::NotFound, message).hint(format!("ls -l {from}")));
+            return Err(StepError::new(ErrorClass::NotFound, message)
+                .hint(source_at.typed(&format!("ls -l -- {}", shell_word(&from)))));
         };
-        let placing = Placing::plan(to_host.as_ref(), &to, sha256, &part, &mark, &cx.cancel).await?;
-        Ok(Intent { placing: Some(placing), size, mode })
+        let placing = Placing::plan(at(cx, to_host.as_ref()), &to, sha256, &names).await?;
+        Ok(Intent { placing: Some(placing), size, mode: plain(&mode) })
     }
 
     async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Output, StepError> {
@@ -247,14 +255,16 @@ impl Step for Ssh {
                 check_mode(mode)?;
                 let (from, local) = (absolute(&upload.from)?.display().to_string(), &cx.services.local);
                 let (source, target) = (local.as_ref(), host.as_ref());
-                let transfer = Transfer { cx, from: &from, source, target, placing, size: intent.size, mode };
-                Ok(carried(cx, intent, placing, Some(transfer.run().await?)))
+                let placing = placing.clone();
+                let mut transfer = Transfer { cx, from: &from, source, target, placing, intent, mode };
+                Ok(carried(cx, intent, Some(transfer.run().await?)))
             }
             (None, None, Some(download), Some(placing)) => {
                 let (source, target) = (host.as_ref(), cx.services.local.as_ref());
                 let (from, mode) = (&download.from, &intent.mode);
-                let transfer = Transfer { cx, from, source, target, placing, size: intent.size, mode };
-                Ok(carried(cx, intent, placing, Some(transfer.run().await?)))
+                let placing = placing.clone();
+                let mut transfer = Transfer { cx, from, source, target, placing, intent, mode };
+                Ok(carried(cx, intent, Some(transfer.run().await?)))
             }
             _ => Err(StepError::new(
                 ErrorClass::Invalid,
@@ -282,9 +292,10 @@ impl Step for Ssh {
     ) -> Result<Settled<Output>, StepError> {
         let Some(placing) = &intent.placing else { return Ok(Settled::NotHappened) };
         let target = target(cx, params).await?;
-        Ok(match placing.is_placed(target.as_ref(), &cx.cancel).await? {
-            true => Settled::Happened(carried(cx, intent, placing, None)),
-            false => Settled::NotHappened,
+        Ok(match placing.is_placed(at(cx, target.as_ref())).await? {
+            Ok(true) => Settled::Happened(carried(cx, intent, None)),
+            Ok(false) => Settled::NotHappened,
+            Err(why) => Settled::Unclear(why),
         })
     }
 
@@ -296,7 +307,8 @@ impl Step for Ssh {
         _: Option<&Output>,
     ) -> Result<Undone, StepError> {
         let Some(placing) = &intent.placing else { return Ok(Undone::NothingToDo) };
-        placing.take_back(target(cx, params).await?.as_ref(), &cx.cancel).await
+        let target = target(cx, params).await?;
+        placing.take_back(at(cx, target.as_ref())).await
     }
 
     fn acts_on(&self, params: &Params) -> Option<String> {
@@ -317,7 +329,8 @@ impl Step for Ssh {
         _: Option<&Output>,
     ) -> Result<Presence, StepError> {
         let Some(placing) = &intent.placing else { return Ok(Presence::Gone) };
-        placing.presence(target(cx, params).await?.as_ref(), &cx.cancel).await
+        let target = target(cx, params).await?;
+        placing.presence(at(cx, target.as_ref())).await
     }
 }
 
@@ -353,12 +366,21 @@ async fn run(cx: &Context, params: &Params, words: &[Word], host: &dyn Host) -> 
     })
 }
 
-fn carried(cx: &Context, intent: &Intent, placing: &Placing, how: Option<Carried>) -> Output {
+fn at<'a>(cx: &'a Context, host: &'a dyn Host) -> At<'a> {
+    At { host, services: &cx.services, cancel: &cx.cancel }
+}
+
+/// A mode without what lets a program run as its owner: the new file's owner is another.
+fn plain(mode: &str) -> String {
+    u32::from_str_radix(mode, 8).map_or_else(|_| mode.to_owned(), |bits| format!("{:o}", bits & 0o777))
+}
+
+fn carried(cx: &Context, intent: &Intent, how: Option<Carried>) -> Output {
     cx.bytes(intent.size, intent.size);
     Output {
-        path: Some(placing.to.clone()),
+        path: intent.placing.as_ref().map(|placing| placing.to.clone()),
         size: Some(intent.size),
-        sha256: Some(placing.sha256.clone()),
+        sha256: intent.placing.as_ref().map(|placing| placing.sha256.clone()),
         sent_bytes: how.as_ref().map(|how| how.sent),
         resumed_at: how.and_then(|how| how.resumed_at),
         ..Output::default()

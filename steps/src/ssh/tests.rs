@@ -1,6 +1,7 @@
 //! Against a real sshd on the loopback.
 
 mod broken;
+mod places;
 
 use crate::{
     ssh_host::{SshConnector, sshd::Sshd},
@@ -92,7 +93,7 @@ async fn the_undo_leaves_a_file_that_changed_since() {
     let it = bed.bench.start("ssh", bed.upload()).await;
     fs::write(bed.bench.path("nas/it"), "another's").expect("written");
     let Ok(Undone::Left(left)) = bed.bench.undo(&it).await else { panic!("not left") };
-    assert!(left.what.contains("nas/it") && left.remove_with.starts_with("rm "), "{left:?}");
+    assert!(left.what.contains("nas/it") && left.remove_with.contains("rm -i -- "), "{left:?}");
     assert_eq!(bed.content().as_deref(), Some(&b"another's"[..]));
 }
 

@@ -1,10 +1,11 @@
 //! Carries a file between this machine and a host. When the connection breaks it waits for the host and goes on where the
 //! part that arrived ends, once that is known to be the beginning of the source.
 
-use crate::place::{Found, Placing, beginning, look, rest, succeeded};
+use super::Intent;
+use crate::place::{At, Found, Placing, rest};
 use engine::{
     ErrorClass, StepError,
-    host::{Exec, Host, Output, Stdin},
+    host::{Cancel, Exec, Host, Output, Stdin, shell_word},
     quantity::Bytes,
     step::Context,
 };
@@ -13,10 +14,12 @@ use std::{
     sync::{Arc, atomic::AtomicU64, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a part may take to be removed after a failure.
+const DISCARD: Duration = Duration::from_secs(10);
 /// The pauses between tries when the host is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -28,9 +31,9 @@ pub(super) struct Transfer<'a> {
     pub(super) from: &'a str,
     pub(super) source: &'a dyn Host,
     pub(super) target: &'a dyn Host,
-    pub(super) placing: &'a Placing,
-    /// The size of the source.
-    pub(super) size: u64,
+    pub(super) placing: Placing,
+    /// What is durable of it; the placing in it is the one it began with.
+    pub(super) intent: &'a Intent,
     /// The mode of the new file, in octal.
     pub(super) mode: &'a str,
 }
@@ -49,7 +52,28 @@ pub(super) struct Carried {
 impl Transfer<'_> {
     /// Carries the file, and puts it in place when its hash is that of the source. A host that goes away is waited for
     /// until the step is stopped.
-    pub(super) async fn run(&self) -> Result<Carried, StepError> {
+    pub(super) async fn run(&mut self) -> Result<Carried, StepError> {
+        let result = self.persist().await;
+        if let Err(error) = &result
+            && (error.class == ErrorClass::NoSpace || self.cx.is_final())
+        {
+            // A full disk gets its room back at once; and nobody comes after a final step.
+            let never = Cancel::never();
+            let at = At { cancel: &never, ..self.at() };
+            let _removed_by_the_undo = timeout(DISCARD, self.placing.discard(at)).await;
+        }
+        result
+    }
+
+    fn at(&self) -> At<'_> {
+        At { host: self.target, services: &self.cx.services, cancel: &self.cx.cancel }
+    }
+
+    fn from_at(&self) -> At<'_> {
+        At { host: self.source, ..self.at() }
+    }
+
+    async fn persist(&mut self) -> Result<Carried, StepError> {
         let mut carried = Carried::default();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -76,21 +100,26 @@ impl Transfer<'_> {
         }
     }
 
-    async fn once(&self, carried: &mut Carried) -> Result<(), StepError> {
-        let cancel = &self.cx.cancel;
-        let found = look(self.target, &self.placing.beside, cancel).await?;
-        if carried.placing && found == Found::Nothing && self.placing.is_placed(self.target, cancel).await? {
+    async fn once(&mut self, carried: &mut Carried) -> Result<(), StepError> {
+        if carried.placing && self.placing.is_placed(self.at()).await? == Ok(true) {
             return Ok(());
         }
+        let found = self.at().look(&self.placing.beside).await?;
         let at = self.verified(found).await?;
         carried.resumed_at = Some(at).filter(|at| *at > 0);
-        self.cx.bytes(at, self.size);
+        self.cx.bytes(at, self.intent.size);
         // An empty file has to be made, too.
-        if at < self.size || at == 0 {
+        if at < self.intent.size || at == 0 {
             self.carry(at, &mut carried.sent).await?;
         }
         carried.placing = true;
-        match self.placing.place(self.target, self.mode, cancel).await {
+        let (cx, intent, mode) = (self.cx, self.intent, self.mode);
+        let at = At { host: self.target, services: &cx.services, cancel: &cx.cancel };
+        let amend = async |placing: &Placing| {
+            cx.amend(&Intent { placing: Some(placing.clone()), size: intent.size, mode: intent.mode.clone() })
+                .await
+        };
+        match self.placing.place(at, mode, amend).await {
             Err(error) if error.class == ErrorClass::Corrupt => Err(self.blame(error).await),
             placed => placed,
         }
@@ -103,12 +132,13 @@ impl Transfer<'_> {
             Found::Nothing => Ok(0),
             Found::Other => {
                 let message = format!("`{beside}` on `{}` is there and no file", self.target.name());
-                Err(StepError::new(ErrorClass::Exists, message).hint(format!("ls -ld {beside}")))
+                let command = format!("ls -ld -- {}", shell_word(beside));
+                Err(StepError::new(ErrorClass::Exists, message).hint(self.at().typed(&command)))
             }
-            Found::File { size, .. } if size == 0 || size > self.size => Ok(0),
+            Found::File { size, .. } if size == 0 || size > self.intent.size => Ok(0),
             Found::File { size, sha256, .. } => {
                 self.cx.sees(format!("compares the first {} that arrived before", Bytes(size)));
-                let same = beginning(self.source, self.from, size, &self.cx.cancel).await? == sha256;
+                let same = self.from_at().beginning(self.from, size).await? == sha256;
                 Ok(if same { size } else { 0 })
             }
         }
@@ -117,6 +147,10 @@ impl Transfer<'_> {
     async fn carry(&self, at: u64, sent: &mut u64) -> Result<(), StepError> {
         let moved = Arc::<AtomicU64>::default();
         let (host, exec) = if self.target.is_local() {
+            if at == 0 {
+                // What is written must be a file of our own making.
+                self.placing.discard(self.at()).await?;
+            }
             let mut exec = rest(self.from, at);
             (exec.stdout_file, exec.stdout_at) = (Some(PathBuf::from(&self.placing.beside)), at);
             (self.source, exec)
@@ -127,8 +161,11 @@ impl Transfer<'_> {
         let ended = self.watched(host, Exec { moved: moved.clone(), ..exec }, at, &moved).await;
         *sent += moved.load(Ordering::Relaxed);
         match self.target.is_local() {
-            true => succeeded(ended?, &format!("read `{}` on `{}`", self.from, self.source.name())),
-            false => self.placing.received(ended?),
+            true => {
+                let what = format!("read `{}` on `{}`", self.from, self.source.name());
+                self.from_at().succeeded(ended?, &what, self.from).map(drop)
+            }
+            false => self.placing.received(self.at(), ended?),
         }
     }
 
@@ -149,10 +186,10 @@ impl Transfer<'_> {
             tokio::select! {
                 ended = &mut work => return ended,
                 _ = ticks.tick() => {
-                    let now = (at + moved.load(Ordering::Relaxed)).min(self.size);
+                    let now = (at + moved.load(Ordering::Relaxed)).min(self.intent.size);
                     if now != told {
                         told = now;
-                        self.cx.bytes(now, self.size);
+                        self.cx.bytes(now, self.intent.size);
                     }
                 }
             }
@@ -161,7 +198,7 @@ impl Transfer<'_> {
 
     /// What arrived is not the source as it was; perhaps because the source is not what it was.
     async fn blame(&self, error: StepError) -> StepError {
-        match look(self.source, self.from, &self.cx.cancel).await {
+        match self.from_at().look(self.from).await {
             Ok(Found::File { sha256, .. }) if sha256 == self.placing.sha256 => error,
             Ok(_) => {
                 let message =

@@ -1,6 +1,7 @@
 //! Against a real sshd on the loopback.
 
 mod losses;
+mod machines;
 mod values;
 mod way;
 
