@@ -129,7 +129,7 @@ wait "$p"; c=$?
 l=0; i=0; s=TERM; u=
 while :; do
   f=$(LC_ALL=C grep -ls "c$n" /proc/[0-9]*/environ 2>/dev/null)
-  kill -s "$s" -- "-$p" 2>/dev/null && [ -z "$f" ] && f=group
+  kill -s "$s" -- "-$p" 2>/dev/null && [ -z "$f$G" ] && f=group
   [ -n "$G" ] && for x in $(m "$G" 2>/dev/null); do
     case " "$f" " in *[!0-9]"$x"[!0-9]*) ;; *) f="$f /proc/$x/environ" ;; esac
   done
@@ -143,7 +143,8 @@ while :; do
   for f in "$@"; do f=${f#/proc/}; kill -s "$s" "${f%/environ}"; done 2>/dev/null
   i=$((i + 1)); s=0
   [ "$i" -ge 20 ] && { s=KILL; [ -n "$G" ] && echo 1 >"$G/cgroup.kill"; } 2>/dev/null
-  [ "$i" -ge 120 ] && { u=1; break; }
+  # A process group is there also for those that have ended and that nobody has asked how.
+  [ "$i" -ge 120 ] && { [ "$*" = group ] || u=1; break; }
   sleep 0.1 2>/dev/null || { sleep 1; s=KILL; }
 done
 # From here on the guard ends the watchdog: one whose timer dies a moment before it takes that for the end of the lease.
