@@ -9,6 +9,7 @@ use cel::{
     Context, ExecutionError, FunctionContext, IdedExpr, ResolveResult, Value as CelValue,
     common::ast::{CallExpr, EntryExpr, Expr as Ast, operators as op},
     extractors::Arguments,
+    objects::Key,
 };
 use std::sync::{
     Arc,
@@ -155,7 +156,7 @@ pub(super) fn add_functions(context: &mut Context<'_, '_>) {
     let (made_by_replace, made_by_range) = (made.clone(), made.clone());
     let added = [
         context.add_function(LOOP, move |ftx: &FunctionContext, range: CelValue| {
-            spend(ftx, &turns, items(&range), MAX_TURNS, "turns of loops").map(|()| range)
+            spend(ftx, &turns, items(&range), MAX_TURNS, "turns of loops").map(|()| in_order(range))
         }),
         context.add_function(MADE, move |ftx: &FunctionContext, value: CelValue| {
             spend(ftx, &made, size(&value), MAX_MADE, "bytes of text and lists").map(|()| value)
@@ -198,6 +199,21 @@ fn items(value: &CelValue) -> u64 {
         CelValue::Map(map) => map.map.len() as u64,
         _ => 0,
     }
+}
+
+/// What a loop goes over. Of a map these are its keys, and they are sorted: the map itself gives them in an order that
+/// differs from process to process, and an undo must mean what its step meant.
+fn in_order(range: CelValue) -> CelValue {
+    let CelValue::Map(map) = &range else { return range };
+    let mut keys: Vec<&Key> = map.map.keys().collect();
+    keys.sort_unstable();
+    let keys = keys.into_iter().map(|key| match key {
+        Key::Int(int) => CelValue::Int(*int),
+        Key::Uint(uint) => CelValue::UInt(*uint),
+        Key::Bool(truth) => CelValue::Bool(*truth),
+        Key::String(text) => CelValue::String(text.clone()),
+    });
+    CelValue::List(Arc::new(keys.collect()))
 }
 
 /// About how many bytes a value has.

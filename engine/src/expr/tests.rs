@@ -120,3 +120,24 @@ fn bounds_do_not_show_in_what_is_explained() {
         ["out.entries.(…).size() is 0", "out.n is 3", r#""a".replace("a", "b") is "b""#]
     );
 }
+
+#[test]
+fn maps_are_gone_over_by_sorted_key_each_time() {
+    let map: serde_json::Map<String, Value> =
+        (0..64).map(|n| (format!("k{:02}", n * 37 % 64), json!(n))).collect();
+    let sorted: Vec<String> = (0..64).map(|n| format!("k{n:02}")).collect();
+    // A map built anew has another order each time, within one process too.
+    for _ in 0..20 {
+        let mut scope = Scope::default();
+        scope.set("vars", json!({ "m": map }));
+        let value = |text: &str| Expr::compile(text).expect("compiles").eval(&scope).expect("has a value");
+        assert_eq!(value("vars.m.map(k, k)"), json!(sorted));
+        assert_eq!(value("vars.m.filter(k, k > 'k60')"), json!(["k61", "k62", "k63"]));
+        assert_eq!(value("{'b': 1, 'a': 2, 'c': 3}.map(k, k).join(',')"), json!("a,b,c"));
+        assert_eq!(value("{3: 'c', 1: 'a', 2: 'b'}.map(k, k)"), json!([1, 2, 3]));
+        assert_eq!(value("'%s'.format([{'b': 1, 'a': 2}])"), json!("{a: 2, b: 1}"));
+        // The item that fails first is the same one, too.
+        let failing = Expr::compile("vars.m.map(k, 1 / (vars.m[k] - 5))").expect("compiles");
+        assert_eq!(failing.eval(&scope).expect_err("divides by zero").message, "division by zero");
+    }
+}
