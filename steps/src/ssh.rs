@@ -57,6 +57,7 @@ pub struct Params {
 #[serde(deny_unknown_fields)]
 pub struct Upload {
     /// The file of this machine.
+    #[schemars(extend("format" = "local-path"))]
     from: String,
     /// The path on the host; relative to the login's home.
     to: String,
@@ -71,6 +72,7 @@ pub struct Download {
     /// The path on the host; relative to the login's home.
     from: String,
     /// The path on this machine.
+    #[schemars(extend("format" = "local-path"))]
     to: String,
 }
 
@@ -180,6 +182,10 @@ impl Step for Ssh {
         }
         let title = format!("run on {host}: {}", short(&view.words("run")));
         if view.is_true("reads") { Description::reads(title) } else { Description::needs_written_undo(title) }
+    }
+
+    fn host_param(&self) -> Option<&'static str> {
+        Some("host")
     }
 
     fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {

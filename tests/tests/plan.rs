@@ -282,6 +282,34 @@ fn no_secret_is_in_a_kept_plan() {
 }
 
 #[test]
+fn a_written_undo_acts_where_its_step_does_and_the_plan_says_so() {
+    let folders = folders(
+        r#"
+name: hosts
+hosts: { nas: { ssh: nas.example } }
+prepare:
+  by_on: { on: nas, command: { run: [touch, /a] }, undo: { command: { run: [rm, /a] } } }
+  by_ssh: { ssh: { host: nas, run: [touch, /b] }, undo: { command: { run: [rm, /b] } } }
+  each: { foreach: [nas], on: "${{ each.value }}", command: { run: [touch, /c] }, undo: { file: { remove: /c } } }
+  here: { on: nas, command: { run: [touch, /d] }, undo: { on: local, command: { run: [rm, /d] } } }
+  no_host: { on: nas, command: { run: [touch, /e] }, undo: { tcp: { host: a, port: 1 } } }
+"#,
+    );
+    let plan = expect(&folders.run(&["plan", "test.yaml", "--no-probe"]), 0);
+    for (id, undo) in [
+        ("by_on", "its written undo, command on nas"),
+        ("by_ssh", "its written undo, command on nas"),
+        ("each", "its written undo, file on ${{ each.value }}"),
+        ("here", "its written undo, command"),
+        ("no_host", "its written undo, tcp"),
+    ] {
+        let line =
+            plan.lines().find(|line| line.trim_start().starts_with(&format!("+ {id}"))).expect("a line");
+        assert!(line.trim_end().ends_with(undo), "{line}");
+    }
+}
+
+#[test]
 fn what_was_planned_and_what_ran_is_told_with_the_reason() {
     let folders = folders(
         r#"

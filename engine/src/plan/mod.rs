@@ -290,7 +290,10 @@ impl PlannedStep {
     pub fn undo_words(&self) -> Option<String> {
         match (&self.description.effect, &self.undo) {
             (Effect::Reads, _) => None,
-            (_, Some(undo)) => Some(format!("its written undo, {}", undo.kind)),
+            (_, Some(undo)) => Some(match undo.host_words() {
+                Some(host) => format!("its written undo, {} on {host}", undo.kind),
+                None => format!("its written undo, {}", undo.kind),
+            }),
             (Effect::Undoable(words), None) => Some(words.clone()),
             (Effect::NeedsWrittenUndo, None) => Some("none".into()),
         }

@@ -5,7 +5,7 @@
 
 mod allow;
 
-use super::{Body, Keep, Playbook, StepDef, Template, steps::shown};
+use super::{Body, Keep, Playbook, StepDef, Template, shown::shown};
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics},
     event::Phase,
@@ -159,8 +159,7 @@ fn touches(step: &StepDef, registry: &Registry) -> Vec<String> {
     if kind.describe(&view).effect.is_read_only() {
         return Vec::new();
     }
-    let on = step.body.on.as_ref().map(|on| shown(on).0);
-    let place = on.and_then(|on| Some(format!(" on {}", on.as_str()?))).unwrap_or_default();
+    let place = step.body.host_words().map(|host| format!(" on {host}")).unwrap_or_default();
     kind.touches(&view).into_iter().map(|thing| format!("{thing}{place}")).collect()
 }
 

@@ -14,6 +14,7 @@ mod raw;
 mod read;
 mod scalar;
 mod secrets;
+mod shown;
 mod steps;
 mod template;
 mod yaml_error;

@@ -5,6 +5,7 @@ use super::{
     include::{Context, Library, is_include},
     model::IncludeDef,
     raw::{Node, NodeValue},
+    shown::shown,
     template::Reader,
 };
 use crate::{
@@ -17,11 +18,7 @@ use crate::{
     step::{Description, ParamsView},
 };
 use serde_json::{Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 /// Which expressions (by position in [`Reader::exprs`]) may use which names.
 #[derive(Clone, Debug)]
@@ -208,6 +205,7 @@ impl StepReader<'_, '_> {
         if phase == Phase::Cleanup {
             self.check_final(&body, span);
         }
+        let undo = undo.map(|undo| Body { on: self.undo_host(&undo, &body), ..undo });
         if let Some(description) = self.describe(&body) {
             let reads = description.effect.is_read_only();
             if !reads && matches!(phase, Phase::Precheck | Phase::OnFailure) {
@@ -390,6 +388,25 @@ impl StepReader<'_, '_> {
         body
     }
 
+    /// Where a written undo acts: where it says, else where its step does.
+    fn undo_host(&self, undo: &Body, step: &Body) -> Option<Template> {
+        let takes_on = self.registry.get(&undo.kind).is_some_and(|kind| kind.docs().on_host);
+        if undo.on.is_some() || !takes_on {
+            return undo.on.clone();
+        }
+        let named = || {
+            let param = self.registry.get(&step.kind)?.host_param()?;
+            match &step.params {
+                Template::Map(entries) => {
+                    entries.iter().find(|(key, _)| key == param).map(|(_, host)| host.clone())
+                }
+                Template::Literal(Value::Object(map)) => map.get(param).cloned().map(Template::Literal),
+                _ => None,
+            }
+        };
+        step.on.clone().or_else(named)
+    }
+
     /// Takes the one step type among the fields.
     fn kind_of(&mut self, fields: &mut Fields<'_>, span: Span, on: Option<Template>) -> Option<Body> {
         let kinds = self.registry.kinds();
@@ -455,43 +472,6 @@ impl StepReader<'_, '_> {
         let (value, unknown) = shown(&body.params);
         self.registry.get(&body.kind).map(|step| step.describe(&ParamsView::new(&value, &unknown)))
     }
-}
-
-/// Parameters with expressions as their texts.
-pub(super) fn shown(params: &Template) -> (Value, BTreeSet<String>) {
-    fn value(template: &Template) -> (Value, bool) {
-        match template {
-            Template::Literal(value) => (value.clone(), true),
-            Template::Condition(expr) => (json!(expr.text()), true),
-            Template::Expr(expr) => (json!(format!("${{{{ {} }}}}", expr.text())), false),
-            Template::Text(parts) => {
-                let text = parts.iter().map(|part| match part {
-                    crate::playbook::Part::Text(text) => text.clone(),
-                    crate::playbook::Part::Expr(expr) => format!("${{{{ {} }}}}", expr.text()),
-                });
-                (Value::String(text.collect()), false)
-            }
-            Template::List(items) => {
-                let (values, known): (Vec<_>, Vec<_>) = items.iter().map(value).unzip();
-                (Value::Array(values), known.into_iter().all(|known| known))
-            }
-            Template::Map(entries) => {
-                let mut known = true;
-                let mut map = serde_json::Map::new();
-                for (key, template) in entries {
-                    let (value, is_known) = value(template);
-                    known &= is_known;
-                    map.insert(key.clone(), value);
-                }
-                (Value::Object(map), known)
-            }
-        }
-    }
-    let mut unknown = BTreeSet::new();
-    if let Template::Map(entries) = params {
-        unknown.extend(entries.iter().filter(|(_, template)| !value(template).1).map(|(key, _)| key.clone()));
-    }
-    (value(params).0, unknown)
 }
 
 /// Why a name cannot be one.
