@@ -10,11 +10,13 @@ use std::{
 /// What stands before the name of a bundled text.
 const BUNDLED: &str = "bundled:";
 
-/// Finds fragments on this machine.
+/// Finds fragments on this machine; paths count from a folder.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Files;
+pub(crate) struct Files<'a> {
+    pub(crate) dir: &'a Path,
+}
 
-impl Library for Files {
+impl Library for Files<'_> {
     fn find(&self, name: &str, from: &Source) -> Result<Arc<Source>, (String, Option<String>)> {
         if let Some(name) = name.strip_prefix(BUNDLED) {
             return bundled_fragment(name);
@@ -25,8 +27,10 @@ impl Library for Files {
         }
         let path = plain(&Path::new(&from.name).parent().unwrap_or_else(|| Path::new("")).join(name));
         let shown = path.display().to_string();
-        match path.metadata() {
-            Ok(found) if found.is_file() => text_of(&shown).map_err(|failure| (failure.message(), None)),
+        match self.dir.join(&path).metadata() {
+            Ok(found) if found.is_file() => {
+                text_of(&shown, self.dir).map_err(|failure| (failure.message(), None))
+            }
             Ok(_) => Err((format!("`{shown}` is no file"), None)),
             Err(error) => {
                 let hint = match bundled::FRAGMENTS.iter().any(|fragment| fragment.name == name) {

@@ -16,21 +16,25 @@ use std::{
     sync::Arc,
 };
 
-/// The text of a playbook: a file, or else a bundled one of that name.
-pub(crate) fn source(given: &str) -> Result<Arc<Source>, Failure> {
-    match Path::new(given).metadata() {
-        Ok(found) if found.is_file() => text_of(given),
+/// Where the caller stands: paths that are typed count from there.
+pub(crate) const HERE: &str = "";
+
+/// The text of a playbook: a file, seen from the folder `dir`, or else a bundled one of that name.
+pub(crate) fn source(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
+    match dir.join(given).metadata() {
+        Ok(found) if found.is_file() => text_of(given, dir),
         Ok(_) => bundled(given).ok_or_else(|| Failure::invalid(format!("`{given}` is no file"))),
         Err(error) if error.kind() == ErrorKind::NotFound => bundled(given).ok_or_else(|| unknown(given)),
         Err(error) => Err(Failure::invalid(format!("cannot read `{given}`: {error}"))),
     }
 }
 
-/// The text of a file.
-pub(crate) fn text_of(given: &str) -> Result<Arc<Source>, Failure> {
+/// The text of a file, seen from the folder `dir`; it keeps the name that was given.
+pub(crate) fn text_of(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
     let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
     let mut bytes = Vec::new();
-    File::open(given).map_err(cannot)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    let file = File::open(dir.join(given)).map_err(cannot)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     decode(given, bytes).map_err(Failure::bad_text)
 }
 
@@ -52,11 +56,12 @@ pub(crate) fn unknown(given: &str) -> Failure {
 /// A valid playbook. Its warnings, or everything that is wrong with it, are told on stderr.
 pub(crate) fn read(
     given: &str,
+    dir: &Path,
     registry: &Registry,
     inventory: &Inventory,
     out: &Out,
 ) -> Result<Playbook, Failure> {
-    match playbook::read(source(given)?, registry, inventory, &Files) {
+    match playbook::read(source(given, dir)?, registry, inventory, &Files { dir }) {
         Ok((playbook, warnings)) => {
             if !warnings.is_empty() && !out.quiet {
                 tell(&warnings, out);
@@ -124,7 +129,7 @@ impl HostArgs {
     /// The inventory, or everything that is wrong with it, told on stderr.
     pub(crate) fn read(&self, out: &Out) -> Result<Inventory, Failure> {
         let Some(file) = &self.file else { return Ok(Inventory::default()) };
-        playbook::read_inventory(&text_of(file)?).map_err(|diagnostics| {
+        playbook::read_inventory(&text_of(file, Path::new(HERE))?).map_err(|diagnostics| {
             tell(&diagnostics, out);
             Failure::told()
         })

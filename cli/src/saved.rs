@@ -137,7 +137,6 @@ pub(crate) fn renewed(file: &Path, registry: &Registry, out: &Out) -> Result<Pla
     if !lines.is_empty() {
         return Err(drifted(&shown, &lines));
     }
-    services::enter(then, out);
     let dir = PathBuf::from(&then.run.dir);
     let now = run_info(&dir);
     // Under the run of then both must be the same to the letter.
@@ -154,7 +153,7 @@ pub(crate) fn renewed(file: &Path, registry: &Registry, out: &Out) -> Result<Pla
         outside: services::outside(&dir),
         inventory: then.inventory.clone(),
     };
-    let playbook = playbook::read(source, registry, &hosts.read(out)?, out)?;
+    let playbook = playbook::read(source, &dir, registry, &hosts.read(out)?, out)?;
     let compared = playbook::plan(&playbook, &inputs(same), registry, out)?;
     let lines = drift(then, &compared);
     if !lines.is_empty() {

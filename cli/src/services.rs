@@ -122,14 +122,6 @@ pub(crate) fn require_secrets(plan: &Plan, out: &Out) -> Result<(), Failure> {
     if missing.is_empty() { Ok(()) } else { Err(Failure::told()) }
 }
 
-/// Goes where a run was started: its relative paths count from there.
-pub(crate) fn enter(plan: &Plan, out: &Out) {
-    if let Err(error) = std::env::set_current_dir(&plan.run.dir) {
-        let dir = escape(&plan.run.dir).into_owned();
-        out.warning(&format!("cannot enter `{dir}`, where the run was started: {error}"));
-    }
-}
-
 /// Ends what a dead run left running: commands of its steps, and connections to hosts.
 pub(crate) fn end_remains(plan: &Plan, scratch: &Path) -> Result<(), Failure> {
     let control = scratch.join("ssh");

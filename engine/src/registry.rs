@@ -23,7 +23,7 @@ impl Registry {
     #[must_use]
     pub fn with<S: Step>(mut self, step: S) -> Self {
         assert!(self.get(S::KIND).is_none(), "two step types with the key `{}`", S::KIND);
-        Arc::make_mut(&mut self.steps).push(Arc::new(Erased(step)));
+        Arc::make_mut(&mut self.steps).push(Arc::new(Erased::new(step)));
         self
     }
 

@@ -26,6 +26,7 @@ pub struct Params {
     /// A script for `/bin/sh -c`. Values reach it only by `env`: write `"$FILE"`, not an expression.
     shell: Option<String>,
     /// The working directory.
+    #[schemars(extend("format" = "path"))]
     dir: Option<String>,
     /// Variables added to the environment.
     #[serde(default)]
@@ -154,7 +155,7 @@ impl Step for Command {
         let exec = Exec {
             argv,
             env: environment(cx, cx.host.as_ref(), &params.env)?,
-            dir: params.dir.clone(),
+            dir: params.dir.clone().or_else(|| cx.default_dir()),
             stdin: stdin(cx, params.stdin.as_deref())?,
             repeatable: params.reads,
             ..Exec::default()

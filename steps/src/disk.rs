@@ -21,6 +21,7 @@ pub struct Disk;
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// A path on the file system. If it does not exist yet, its nearest folder that does is measured.
+    #[schemars(extend("format" = "path"))]
     path: String,
     /// The step fails if fewer bytes are free, such as `10GB`.
     min_free: Option<Bytes>,

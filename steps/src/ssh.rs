@@ -184,8 +184,9 @@ impl Step for Ssh {
         if view.is_true("reads") { Description::reads(title) } else { Description::needs_written_undo(title) }
     }
 
-    fn host_param(&self) -> Option<&'static str> {
-        Some("host")
+    fn host_param(&self, view: &ParamsView<'_>) -> Option<&'static str> {
+        // What a download makes is here.
+        (!view.has("download")).then_some("host")
     }
 
     fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
@@ -315,11 +316,6 @@ impl Step for Ssh {
         let Some(placing) = &intent.placing else { return Ok(Undone::NothingToDo) };
         let target = target(cx, params).await?;
         placing.take_back(at(cx, target.as_ref())).await
-    }
-
-    fn acts_on(&self, params: &Params) -> Option<String> {
-        // What a download makes is here.
-        params.download.is_none().then(|| params.host.clone())
     }
 
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {

@@ -305,3 +305,37 @@ fn old_runs_are_forgotten_and_dead_ones_are_not() {
     assert_eq!(stage.run(&["recover", "--yes"]).status.code(), Some(0));
     assert!(!stage.path("一.txt").exists());
 }
+
+const RELATIVE: &str = "
+name: relative
+prepare:
+  made: { file: { create: made, text: ours } }
+  folder: { needs: [made], file: { directory: folder } }
+  words: { needs: [folder], command: { shell: 'echo > said' }, undo: { command: { run: [rm, said] } } }
+cleanup:
+  trace: { file: { remove: trace } }
+";
+
+#[test]
+fn relative_paths_mean_the_folder_of_the_run_whoever_undoes_it() {
+    let stage = Stage::new(RELATIVE);
+    let elsewhere = Stage::new(RELATIVE);
+    // Another's things under the same relative names, where the recovery is typed.
+    for name in ["made", "said", "trace"] {
+        fs::write(elsewhere.path(name), "another's").expect("written");
+    }
+    fs::create_dir(elsewhere.path("folder")).expect("made");
+    fs::write(stage.path("trace"), "").expect("written");
+    stage.die("kill:after:words");
+    let mut recover = stage.command(binaries::shakedown(), &["recover", "--yes"]);
+    let undone = recover.current_dir(elsewhere.dir.path()).output().expect("it starts");
+    assert_eq!(undone.status.code(), Some(0), "{}", said(&undone));
+    let names = |stage: &Stage| {
+        let names = fs::read_dir(stage.dir.path()).expect("reads").flatten();
+        let mut names: Vec<_> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&stage), ["it.yaml"], "{}", said(&undone));
+    assert_eq!(names(&elsewhere), ["folder", "it.yaml", "made", "said", "trace"]);
+}

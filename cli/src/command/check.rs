@@ -12,6 +12,7 @@ use engine::{
     report::{Tone, console::count, escape},
 };
 use serde_json::Value;
+use std::path::Path;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -86,21 +87,22 @@ impl Checked {
 }
 
 fn check(given: &str, registry: &Registry, inventory: &Inventory) -> Result<Checked, Failure> {
-    let source = match playbook::source(given) {
+    let source = match playbook::source(given, Path::new(playbook::HERE)) {
         Ok(source) => source,
         Err(failure) => {
             let diagnostics = failure.into_text()?;
             return Ok(Checked { name: given.to_owned(), steps: 0, diagnostics });
         }
     };
-    let (steps, diagnostics) = match reading::read(source, registry, inventory, &Files) {
-        Ok((playbook, mut warnings)) => {
-            reading::lint(&playbook, registry).iter().for_each(|found| warnings.push(found.clone()));
-            paths::warn(&playbook, &working_dir()?, &mut warnings);
-            (playbook.steps.len(), warnings)
-        }
-        Err(diagnostics) => (0, diagnostics),
-    };
+    let (steps, diagnostics) =
+        match reading::read(source, registry, inventory, &Files { dir: Path::new(playbook::HERE) }) {
+            Ok((playbook, mut warnings)) => {
+                reading::lint(&playbook, registry).iter().for_each(|found| warnings.push(found.clone()));
+                paths::warn(&playbook, &working_dir()?, &mut warnings);
+                (playbook.steps.len(), warnings)
+            }
+            Err(diagnostics) => (0, diagnostics),
+        };
     Ok(Checked { name: given.to_owned(), steps, diagnostics })
 }
 

@@ -4,7 +4,7 @@ use crate::{
     failure::Failure,
     out::Out,
     params::ParamArgs,
-    playbook::{self, HostArgs},
+    playbook::{self, HERE, HostArgs},
     saved::Target,
     services, wrap,
 };
@@ -16,7 +16,7 @@ use engine::{
         text::{self, Options},
     },
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -62,7 +62,7 @@ enum Form {
 pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
     let target = args.out.as_deref().map(Target::new).transpose()?;
     let registry = steps::builtin();
-    let playbook = playbook::read(&args.playbook, &registry, &args.hosts.read(out)?, out)?;
+    let playbook = playbook::read(&args.playbook, Path::new(HERE), &registry, &args.hosts.read(out)?, out)?;
     let dir = services::working_dir()?;
     let inputs = Inputs {
         params: args.params.values()?,

@@ -18,7 +18,7 @@ use engine::{
     local::{Survey, survey},
     report::{Tone, console::count, escape},
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The exit code when something is left.
 const LEFTOVERS: u8 = 4;
@@ -111,7 +111,6 @@ impl From<Failure> for Problem {
 fn undo(store: &Store, id: &str, out: &Out) -> Result<u8, Problem> {
     let stage = Stage::new()?;
     let taken = store.take_over(id).map_err(Problem::Journal)?;
-    services::enter(&taken.plan, out);
     let scratch = store.scratch(&taken.plan.run.id);
     services::end_remains(&taken.plan, &scratch)?;
     let dir = PathBuf::from(&taken.plan.run.dir);
@@ -175,17 +174,5 @@ fn look(store: &Store, id: &str) -> Result<Survey, Failure> {
         .map_err(|error| Failure::environment(format!("cannot make a folder to look from: {error}")))?;
     let services = services::services(&plan, &steps::builtin(), folder.path())?;
     let runtime = services::runtime()?;
-    let seen = in_dir(&dir, || runtime.block_on(survey(&plan, &history, services, services::outside(&dir))));
-    Ok(seen?)
-}
-
-/// Does something where a run was started: its relative paths count from there.
-fn in_dir<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
-    let here = std::env::current_dir();
-    let _gone = std::env::set_current_dir(dir);
-    let done = work();
-    if let Ok(here) = here {
-        let _gone = std::env::set_current_dir(here);
-    }
-    done
+    Ok(runtime.block_on(survey(&plan, &history, services, services::outside(&dir)))?)
 }

@@ -49,7 +49,6 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
     let (plan, _) = store.load(id).map_err(Failure::unknown_run)?;
     // Files that the caller names count from where the caller is.
     let outputs = args.outputs.open(out)?;
-    services::enter(&plan, out);
     refuse_a_change(&plan, out)?;
     services::require_secrets(&plan, out)?;
     let stage = Stage::new()?;
@@ -73,12 +72,12 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
 fn refuse_a_change(plan: &Plan, out: &Out) -> Result<(), Failure> {
     let registry = steps::builtin();
     let name = plan.source.strip_prefix("bundled:").unwrap_or(&plan.source);
-    if name == plan.source && !Path::new(name).exists() {
+    if name == plan.source && !Path::new(&plan.run.dir).join(name).exists() {
         out.warning(&format!("the playbook `{}` is gone: the run goes on by its journal", escape(name)));
         return Ok(());
     }
     let hosts = HostArgs { file: plan.inventory.clone() };
-    let playbook = playbook::read(name, &registry, &hosts.read(out)?, out)?;
+    let playbook = playbook::read(name, Path::new(&plan.run.dir), &registry, &hosts.read(out)?, out)?;
     let inputs = Inputs {
         params: plan.params.clone(),
         run: plan.run.clone(),

@@ -5,14 +5,17 @@ use crate::{
     error::StepError,
     event::{Intent, UndoMethod},
     host::Cancel,
-    step::Services,
+    step::{ParamsView, Services},
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The hosts on which a step of this type acts, this machine left out.
 fn hosts(services: &Services, kind: &str, params: &Value, on: Option<&str>) -> BTreeSet<String> {
-    let other = services.registry.get(kind).and_then(|kind| kind.acts_on(params));
+    let known = BTreeSet::new();
+    let param =
+        services.registry.get(kind).and_then(|kind| kind.host_param(&ParamsView::new(params, &known)));
+    let other = param.and_then(|param| params.get(param)?.as_str().map(str::to_owned));
     on.map(str::to_owned).into_iter().chain(other).filter(|name| name != "local").collect()
 }
 

@@ -8,7 +8,8 @@ use crate::{
     error::StepError,
     event::{Decision, Outcome, Phase, RunEvent, StepId},
     expr::Scope,
-    plan::{Plan, render, scope_of},
+    plan::{Plan, PlannedStep, render, scope_of},
+    playbook::Keep,
     schedule::{Scheduler, StepState, UndoState},
     step::Undone,
 };
@@ -37,6 +38,8 @@ pub(super) struct Claim {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     pub(super) effects: Vec<Claim>,
+    /// Effects that nothing takes back, with how often each was tried.
+    pub(super) without_undo: Vec<(StepId, usize)>,
     /// Cleanup steps that failed for good.
     pub(super) cleanups: Vec<(StepId, StepError)>,
 }
@@ -80,8 +83,13 @@ impl Notes {
 
     /// What the leftovers check has to look for.
     pub(super) fn claims(&self, plan: &Plan, scheduler: &Scheduler, outputs: &Outputs) -> Claims {
-        let effects = outputs.all_touched().into_iter().filter(|id| plan.step(*id).is_undone());
-        let effects = effects.map(|step| Claim {
+        let (effects, others): (Vec<_>, Vec<_>) =
+            outputs.all_touched().into_iter().partition(|id| plan.step(*id).is_undone());
+        // What clears away is meant to last, and so is what is kept whatever comes.
+        let stays = |step: &PlannedStep| step.phase == Phase::Cleanup || step.keep == Keep::Always;
+        let others = others.into_iter().filter(|id| !stays(plan.step(*id)));
+        let without_undo = others.map(|id| (id, outputs.touched(id).len())).collect();
+        let effects = effects.into_iter().map(|step| Claim {
             step,
             kept: scheduler.undo(step) == UndoState::Kept,
             undo: self.undos.get(&step).cloned(),
@@ -92,6 +100,7 @@ impl Notes {
             self.cleanups.iter().filter(|(id, _)| failed(**id) && !plan.step(**id).continue_on_error);
         Claims {
             effects: effects.collect(),
+            without_undo,
             cleanups: cleanups.map(|(id, error)| (*id, error.clone())).collect(),
         }
     }

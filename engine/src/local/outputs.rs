@@ -78,7 +78,7 @@ impl Outputs {
                 last.output = out.cloned();
                 // What an undo would find of it is another's. A written undo knows best itself.
                 let nothing = matches!(outcome, Outcome::Failed { error, out: None } if error.no_effect);
-                if nothing && last.intent.undo == UndoMethod::Derived {
+                if nothing && !matches!(last.intent.undo, UndoMethod::Written(_)) {
                     attempts.pop();
                     if attempts.is_empty() {
                         self.touched.remove(step);

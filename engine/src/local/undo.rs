@@ -265,7 +265,7 @@ impl Workshop {
         if *undo != UndoMethod::Derived {
             return None;
         }
-        let told = self.kind(&step.body.kind).ok()?.by_hand(params, intent)?;
+        let told = self.kind(&step.body.kind).ok()?.by_hand(&self.services, on.as_deref(), params, intent)?;
         Some(self.services.typed_on(told.host.as_deref().or(on.as_deref()), &told.command))
     }
 
@@ -342,25 +342,34 @@ fn may_pass(class: ErrorClass) -> bool {
 
 /// Looks for everything that the run made.
 pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) -> Leftovers {
-    let mut leftovers = Leftovers { created: claims.effects.len(), ..Leftovers::default() };
+    let mut leftovers = Leftovers::default();
     // All at once: one host that does not answer must not hold up the look at all others.
     let mut looks = JoinSet::new();
     for (place, claim) in claims.effects.into_iter().enumerate() {
+        // Each attempt that got as far as an output has made something of its own.
+        let made = claim.attempts.iter().filter(|it| it.output.is_some()).count().max(1);
+        leftovers.created += made;
         if claim.kept {
-            leftovers.kept += 1;
+            leftovers.kept += made;
             continue;
         }
         let (workshop, step) = (workshop.clone(), plan.step(claim.step).clone());
-        looks.spawn(async move { (place, workshop.remains(&step, &claim).await) });
+        looks.spawn(async move { (place, made, workshop.remains(&step, &claim).await) });
     }
     let mut found = looks.join_all().await;
-    found.sort_by_key(|(place, _)| *place);
-    for (_, remains) in found {
+    found.sort_by_key(|(place, ..)| *place);
+    for (_, made, remains) in found {
         match remains {
-            Remains::NeverWas => leftovers.created -= 1,
-            Remains::Nothing => leftovers.removed += 1,
-            Remains::Left(left) => leftovers.left.push(left),
-            Remains::Unknown(left) => leftovers.unknown.push(left),
+            Remains::NeverWas => leftovers.created -= made,
+            Remains::Nothing => leftovers.removed += made,
+            Remains::Left(left) => {
+                leftovers.removed += made - 1;
+                leftovers.left.push(left);
+            }
+            Remains::Unknown(left) => {
+                leftovers.removed += made - 1;
+                leftovers.unknown.push(left);
+            }
         }
     }
     for unended in not_seen_to_end(&workshop.services.run.id) {
@@ -369,6 +378,11 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
             Unended::Alive(_) => leftovers.left.push(told),
             Unended::Unseen { .. } => leftovers.unknown.push(told),
         }
+    }
+    for (id, tries) in claims.without_undo {
+        let step = plan.step(id);
+        let times = if tries > 1 { format!(", {tries} times") } else { String::new() };
+        leftovers.without_undo.push(format!("`{}`: {}{times}", step.id, step.description.title));
     }
     for (id, error) in claims.cleanups {
         let step = plan.step(id);

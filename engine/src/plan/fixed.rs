@@ -39,7 +39,7 @@ impl Fixed {
         // on nothing but the names.
         scope.set("secrets", marks(playbook.secrets.iter().map(|secret| &secret.name)));
         let vars = eval_vars(&playbook.vars, &mut scope)?;
-        let hosts = eval_hosts(playbook, &scope)?;
+        let hosts = eval_hosts(playbook, &scope, dir)?;
         let names: Map<String, Value> = hosts
             .iter()
             .map(|host| (host.name.clone(), serde_json::to_value(host).unwrap_or_default()))

@@ -78,7 +78,19 @@ pub(super) fn eval_secrets(
     if problems.is_empty() { Ok(secrets) } else { Err(problems) }
 }
 
-pub(super) fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostSpec>, Vec<PlanProblem>> {
+/// A file that ssh is told of, seen from where the run is planned; what ssh itself expands stays as it is.
+fn from_here(path: String, dir: &Path) -> String {
+    if path.starts_with(['/', '~', '%']) || path == "none" {
+        return path;
+    }
+    dir.join(path).display().to_string()
+}
+
+pub(super) fn eval_hosts(
+    playbook: &Playbook,
+    scope: &Scope,
+    dir: &Path,
+) -> Result<Vec<HostSpec>, Vec<PlanProblem>> {
     let mut problems = Vec::new();
     let mut hosts = Vec::new();
     let group_vars = playbook.inventory.group_vars();
@@ -92,9 +104,12 @@ pub(super) fn eval_hosts(playbook: &Playbook, scope: &Scope) -> Result<Vec<HostS
                 .ok()
         };
         let Some(ssh) = text("ssh", &host.ssh) else { continue };
-        let known_hosts = host.known_hosts.as_ref().and_then(|template| text("known_hosts", template));
-        let config = host.config.as_ref().and_then(|template| text("config", template));
-        let identity = host.identity.as_ref().and_then(|template| text("identity", template));
+        let mut file = |key: &str, template: &Option<Template>| {
+            template.as_ref().and_then(|template| text(key, template)).map(|path| from_here(path, dir))
+        };
+        let known_hosts = file("known_hosts", &host.known_hosts);
+        let config = file("config", &host.config);
+        let identity = file("identity", &host.identity);
         if ssh.starts_with('-') {
             let message =
                 format!("host `{}`: an ssh destination cannot begin with `-`, found `{ssh}`", host.name);

@@ -395,7 +395,8 @@ impl StepReader<'_, '_> {
             return undo.on.clone();
         }
         let named = || {
-            let param = self.registry.get(&step.kind)?.host_param()?;
+            let (value, unknown) = shown(&step.params);
+            let param = self.registry.get(&step.kind)?.host_param(&ParamsView::new(&value, &unknown))?;
             match &step.params {
                 Template::Map(entries) => {
                     entries.iter().find(|(key, _)| key == param).map(|(_, host)| host.clone())

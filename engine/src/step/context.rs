@@ -161,6 +161,13 @@ impl Context {
         self.undoing || self.phase == Phase::Cleanup
     }
 
+    /// Where a command of the playbook runs that names no working folder: on this machine where the run was planned,
+    /// also when its undo is left to a recovery; on a host where the login puts it.
+    #[must_use]
+    pub fn default_dir(&self) -> Option<String> {
+        self.host.is_local().then(|| self.services.run.dir.clone())
+    }
+
     /// Tells what the step sees now, for a person who watches: lossy, never journaled.
     pub fn sees(&self, now: impl Into<String>) {
         let mut now = now.into();

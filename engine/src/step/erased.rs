@@ -1,7 +1,8 @@
 //! Step types behind one object-safe face, so that the engine can keep them in a list.
 
 use super::{
-    ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Prospect, Settled, Step, Undone,
+    ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Prospect, Services, Settled,
+    Step, Undone, paths::PathParams,
 };
 use crate::{
     error::{ErrorClass, StepError},
@@ -10,6 +11,7 @@ use crate::{
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::OnceLock;
 
 /// A step type whose parameters, intent and output are JSON. [`Erased`] makes one of any [`Step`].
 pub trait DynStep: Send + Sync {
@@ -29,6 +31,8 @@ pub trait DynStep: Send + Sync {
     fn check_final(&self, view: &ParamsView<'_>) -> Vec<(String, String)>;
     /// See [`Step::diagnostics`].
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)>;
+    /// See [`Step::host_param`].
+    fn host_param(&self, view: &ParamsView<'_>) -> Option<&'static str>;
     /// See [`Step::touches`].
     fn touches(&self, view: &ParamsView<'_>) -> Vec<String>;
     /// Whether fully known parameters have the right types.
@@ -68,10 +72,14 @@ pub trait DynStep: Send + Sync {
         intent: &'a Value,
         output: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<Undone, StepError>>;
-    /// See [`Step::acts_on`].
-    fn acts_on(&self, params: &Value) -> Option<String>;
     /// See [`Step::by_hand`].
-    fn by_hand(&self, params: &Value, intent: &Value) -> Option<ByHand>;
+    fn by_hand(
+        &self,
+        services: &Services,
+        on: Option<&str>,
+        params: &Value,
+        intent: &Value,
+    ) -> Option<ByHand>;
     /// See [`Step::presence`].
     fn presence<'a>(
         &'a self,
@@ -83,7 +91,26 @@ pub trait DynStep: Send + Sync {
 }
 
 /// A [`Step`] as a [`DynStep`].
-pub struct Erased<S>(pub S);
+pub struct Erased<S> {
+    step: S,
+    paths: OnceLock<PathParams>,
+}
+
+impl<S: Step> Erased<S> {
+    /// This step type.
+    pub fn new(step: S) -> Self {
+        Self { step, paths: OnceLock::new() }
+    }
+
+    fn paths(&self) -> &PathParams {
+        self.paths.get_or_init(|| PathParams::of(&self.params_schema()))
+    }
+
+    /// Parameters as the step type takes them, with paths of this machine absolute.
+    fn params(&self, cx: &Context, params: &Value) -> Result<S::Params, StepError> {
+        typed("the parameters", S::KIND, &self.paths().absolute(cx, params))
+    }
+}
 
 fn typed<T: DeserializeOwned>(what: &str, kind: &str, value: &Value) -> Result<T, StepError> {
     T::deserialize(value)
@@ -122,7 +149,7 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn docs(&self) -> Docs {
-        self.0.docs()
+        self.step.docs()
     }
 
     fn params_schema(&self) -> Value {
@@ -134,11 +161,11 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn describe(&self, view: &ParamsView<'_>) -> Description {
-        self.0.describe(view)
+        self.step.describe(view)
     }
 
     fn check(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
-        self.0.check(view)
+        self.step.check(view)
     }
 
     fn check_final(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
@@ -146,11 +173,15 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)> {
-        self.0.diagnostics(view)
+        self.step.diagnostics(view)
+    }
+
+    fn host_param(&self, view: &ParamsView<'_>) -> Option<&'static str> {
+        self.step.host_param(view)
     }
 
     fn touches(&self, view: &ParamsView<'_>) -> Vec<String> {
-        self.0.touches(view)
+        self.step.touches(view)
     }
 
     fn accepts(&self, params: &Value) -> Result<(), StepError> {
@@ -159,8 +190,8 @@ impl<S: Step> DynStep for Erased<S> {
 
     fn probe<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Probe, StepError>> {
         Box::pin(async move {
-            let params = typed("the parameters", S::KIND, params)?;
-            let mut probe = masked(cx, self.0.probe(cx, &params).await)?;
+            let params = self.params(cx, params)?;
+            let mut probe = masked(cx, self.step.probe(cx, &params).await)?;
             cx.services.secrets.mask_text(&mut probe.now);
             if let Prospect::WouldFail(error) = &mut probe.prospect {
                 cx.services.secrets.mask_error(error);
@@ -170,13 +201,13 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn probe_ignores(&self) -> &'static [&'static str] {
-        self.0.probe_ignores()
+        self.step.probe_ignores()
     }
 
     fn intend<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Result<Value, StepError>> {
         Box::pin(async move {
-            let params = typed("the parameters", S::KIND, params)?;
-            json(&masked(cx, self.0.intend(cx, &params).await)?)
+            let params = self.params(cx, params)?;
+            json(&masked(cx, self.step.intend(cx, &params).await)?)
         })
     }
 
@@ -187,19 +218,19 @@ impl<S: Step> DynStep for Erased<S> {
         intent: &'a Value,
     ) -> BoxFuture<'a, Result<Value, StepError>> {
         Box::pin(async move {
-            let params = typed("the parameters", S::KIND, params)?;
+            let params = self.params(cx, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
-            let output = self.0.run(cx, &params, &intent).await.and_then(|output| json(&output));
+            let output = self.step.run(cx, &params, &intent).await.and_then(|output| json(&output));
             masked_output(cx, output)
         })
     }
 
     fn changes<'a>(&'a self, cx: &'a Context, params: &'a Value) -> BoxFuture<'a, Option<Box<dyn Changes>>> {
-        Box::pin(async move { self.0.changes(cx, &typed("the parameters", S::KIND, params).ok()?).await })
+        Box::pin(async move { self.step.changes(cx, &self.params(cx, params).ok()?).await })
     }
 
     fn summary(&self, output: &Value) -> String {
-        typed("the output", S::KIND, output).map(|output| self.0.summary(&output)).unwrap_or_default()
+        typed("the output", S::KIND, output).map(|output| self.step.summary(&output)).unwrap_or_default()
     }
 
     fn settle<'a>(
@@ -209,9 +240,9 @@ impl<S: Step> DynStep for Erased<S> {
         intent: &'a Value,
     ) -> BoxFuture<'a, Result<Settled<Value>, StepError>> {
         Box::pin(async move {
-            let params = typed("the parameters", S::KIND, params)?;
+            let params = self.params(cx, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
-            Ok(match masked(cx, self.0.settle(cx, &params, &intent).await)? {
+            Ok(match masked(cx, self.step.settle(cx, &params, &intent).await)? {
                 Settled::Happened(output) => Settled::Happened(masked_output(cx, json(&output))?),
                 Settled::NotHappened => Settled::NotHappened,
                 Settled::Unclear(why) => Settled::Unclear(why),
@@ -227,10 +258,10 @@ impl<S: Step> DynStep for Erased<S> {
         output: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<Undone, StepError>> {
         Box::pin(async move {
-            let params = typed("the parameters", S::KIND, params)?;
+            let params = self.params(cx, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
-            let mut undone = masked(cx, self.0.undo(cx, &params, &intent, output.as_ref()).await)?;
+            let mut undone = masked(cx, self.step.undo(cx, &params, &intent, output.as_ref()).await)?;
             if let Undone::Left(left) | Undone::CannotTell(left) = &mut undone {
                 cx.services.secrets.mask_leftover(left);
             }
@@ -238,13 +269,17 @@ impl<S: Step> DynStep for Erased<S> {
         })
     }
 
-    fn acts_on(&self, params: &Value) -> Option<String> {
-        self.0.acts_on(&typed("the parameters", S::KIND, params).ok()?)
-    }
-
-    fn by_hand(&self, params: &Value, intent: &Value) -> Option<ByHand> {
-        let params = typed("the parameters", S::KIND, params).ok()?;
-        self.0.by_hand(&params, &typed("the intent", S::KIND, intent).ok()?)
+    fn by_hand(
+        &self,
+        services: &Services,
+        on: Option<&str>,
+        params: &Value,
+        intent: &Value,
+    ) -> Option<ByHand> {
+        let is_local = on.is_none_or(|on| on == "local");
+        let params = self.paths().from_folder(&services.run.dir, is_local, params);
+        let params = typed("the parameters", S::KIND, &params).ok()?;
+        self.step.by_hand(&params, &typed("the intent", S::KIND, intent).ok()?)
     }
 
     fn presence<'a>(
@@ -255,10 +290,10 @@ impl<S: Step> DynStep for Erased<S> {
         output: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<Presence, StepError>> {
         Box::pin(async move {
-            let params = typed("the parameters", S::KIND, params)?;
+            let params = self.params(cx, params)?;
             let intent = typed("the intent", S::KIND, intent)?;
             let output = output.map(|output| typed("the output", S::KIND, output)).transpose()?;
-            let mut presence = masked(cx, self.0.presence(cx, &params, &intent, output.as_ref()).await)?;
+            let mut presence = masked(cx, self.step.presence(cx, &params, &intent, output.as_ref()).await)?;
             if let Presence::Present(left) = &mut presence {
                 cx.services.secrets.mask_leftover(left);
             }

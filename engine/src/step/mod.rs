@@ -3,6 +3,7 @@
 mod changes;
 mod context;
 mod erased;
+mod paths;
 mod view;
 
 pub use changes::Changes;
@@ -250,6 +251,12 @@ pub trait Step: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The parameter that names the host on which the effect happens, of a step type that takes no `on`. A written undo
+    /// without an `on` of its own goes there.
+    fn host_param(&self, _view: &ParamsView<'_>) -> Option<&'static str> {
+        None
+    }
+
     /// Read-only steps that a failed run takes by itself before anything is undone, for they tell more about what this
     /// one touches: a name for the step, its type and its parameters, among them `unit`. Pure.
     fn diagnostics(&self, _view: &ParamsView<'_>) -> Vec<(String, &'static str, serde_json::Value)> {
@@ -328,11 +335,6 @@ pub trait Step: Send + Sync + 'static {
         _output: Option<&Self::Output>,
     ) -> impl Future<Output = Result<Undone, StepError>> + Send {
         async { Ok(Undone::NothingToDo) }
-    }
-
-    /// The host of the playbook on which the effect is, if that is another than the step's `on`.
-    fn acts_on(&self, _params: &Self::Params) -> Option<String> {
-        None
     }
 
     /// How a person removes what the step made, told from the intent alone: for a host that does not answer.

@@ -3,7 +3,7 @@
 use crate::support::{Stage, StepExt, step};
 use engine::{
     error::ErrorClass,
-    event::{Decision, Phase::*, RunEvent, Verdict},
+    event::{Decision, Leftovers, Phase::*, RunEvent, Verdict},
     playbook::Keep,
 };
 use serde_json::json;
@@ -271,4 +271,53 @@ async fn the_history_of_a_run_can_be_applied_again() {
     }
     assert!(scheduler.is_over());
     assert_eq!(scheduler.verdict(), Verdict::Failed);
+}
+
+#[tokio::test]
+async fn every_attempt_that_had_an_effect_is_undone_and_counted() {
+    let mut stage = Stage::new(vec![
+        step(Prepare, "a").expect("out.name == 'b'").retry(3, "1ms"),
+        step(Prepare, "z").needs(&["a"]),
+    ]);
+    let end = stage.run().await;
+    assert_eq!(end.exit_code(), 2);
+    assert_eq!(stage.log.lines(), ["a", "a", "a", "undo a", "undo a", "undo a"]);
+    assert_eq!((end.leftovers.created, end.leftovers.removed, end.leftovers.left.len()), (3, 3, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_seen_is_neither_left_nor_gone() {
+    let mut stage = Stage::new(vec![step(Prepare, "a").with(json!({ "hidden": true })), step(Prepare, "b")]);
+    let end = stage.run().await;
+    let Leftovers { created, removed, left, unknown, .. } = &end.leftovers;
+    assert_eq!((*created, *removed, left.len(), unknown.len()), (2, 1, 0, 1));
+    assert_eq!(unknown[0].why, "it cannot be seen");
+    assert_eq!((end.verdict, end.exit_code()), (Verdict::Passed, 4));
+}
+
+#[tokio::test]
+async fn effects_that_nothing_takes_back_are_counted_apart() {
+    let lasts = || json!({ "lasts": true });
+    let mut stage = Stage::new(vec![
+        step(Prepare, "a"),
+        step(Prepare, "b").with(lasts()),
+        step(Prepare, "kept").with(lasts()).keep(Keep::Always),
+        step(Prepare, "c").with(lasts()).undo("by hand"),
+        step(Cleanup, "z").with(lasts()),
+    ]);
+    let end = stage.run().await;
+    let Leftovers { created, removed, without_undo, .. } = &end.leftovers;
+    assert_eq!((*created, *removed, without_undo.as_slice()), (2, 2, ["`b`: b".to_owned()].as_slice()));
+    assert_eq!(end.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn an_undo_is_handed_the_intent_that_was_amended_last() {
+    let amends = json!({ "amends": true });
+    let mut stage = Stage::new(vec![step(Prepare, "a").with(amends.clone())]);
+    // The undo itself asserts that its token is the better one.
+    assert_eq!(stage.run().await.exit_code(), 0);
+    let amended = stage.events().iter().position(|event| matches!(event, RunEvent::IntentAmended { .. }));
+    let finished = stage.events().iter().position(|event| matches!(event, RunEvent::StepFinished { .. }));
+    assert!(amended.is_some() && amended < finished, "{:?}", stage.events());
 }

@@ -11,7 +11,7 @@ use engine::{
     plan::{Inputs, Plan, build},
     playbook::{self, Body, Foreach, Keep, Playbook, RetryDef, StepDef, Template},
     quantity::Millis,
-    step::{Context, Description, Docs, ParamsView, RunInfo, Services, Settled, Undone},
+    step::{Context, Description, Docs, Leftover, ParamsView, RunInfo, Services, Settled, Undone},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,16 @@ pub(crate) struct MarkParams {
     /// Its undo fails.
     #[serde(default)]
     undo_fails: bool,
+    /// Its undo may not look.
+    #[serde(default)]
+    hidden: bool,
+    /// Only a written undo takes it back.
+    #[serde(default)]
+    #[expect(dead_code, reason = "`describe` looks at it before it is parsed")]
+    lasts: bool,
+    /// Half way it learns of a better token.
+    #[serde(default)]
+    amends: bool,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -110,6 +120,7 @@ impl Step for Mark {
     fn describe(&self, view: &ParamsView<'_>) -> Description {
         match view.is_true("reads") {
             true => Description::reads(view.show("name")),
+            false if view.is_true("lasts") => Description::needs_written_undo(view.show("name")),
             false => Description::changes(view.show("name"), "take the line back"),
         }
     }
@@ -137,6 +148,9 @@ impl Step for Mark {
             self.log.push(format!("stopped {}", params.name));
             return Err(StepError::new(ErrorClass::Cancelled, "stopped"));
         }
+        if params.amends {
+            cx.amend(&MarkIntent { token: format!("better-{}", params.name) }).await?;
+        }
         if cx.attempt <= params.fails {
             return Err(StepError::new(params.class.unwrap_or(ErrorClass::Expectation), "told to fail"));
         }
@@ -162,7 +176,16 @@ impl Step for Mark {
         intent: &MarkIntent,
         _: Option<&MarkOutput>,
     ) -> Result<Undone, StepError> {
-        assert_eq!(intent.token, format!("token-{}", params.name));
+        let token = if params.amends { "better" } else { "token" };
+        assert_eq!(intent.token, format!("{token}-{}", params.name));
+        if params.hidden {
+            let left = Leftover {
+                what: params.name.clone(),
+                why: "it cannot be seen".into(),
+                ..Leftover::default()
+            };
+            return Ok(Undone::CannotTell(left));
+        }
         if !params.counts && !self.log.holds(&params.name) {
             return Ok(Undone::NothingToDo);
         }

@@ -22,21 +22,27 @@ pub enum Content {
 pub struct Params {
     /// Look at this path; it need not exist.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(super) stat: Option<String>,
     /// Make a file at this path, where nothing may be yet.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(super) create: Option<String>,
     /// Copy this file to `to`, where nothing may be yet.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(super) copy: Option<String>,
     /// Remove the file at this path. In `cleanup` it is gone; elsewhere it is put aside and comes back at the end.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(super) remove: Option<String>,
     /// Make a folder at this path, where nothing may be yet.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(super) directory: Option<String>,
     /// For `copy`: where to.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(super) to: Option<String>,
     /// For `create`: how large.
     #[serde(default)]

@@ -28,9 +28,11 @@ pub struct Hash;
 pub struct Params {
     /// The file.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     path: Option<String>,
     /// The folder, with all that is in it.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     tree: Option<String>,
     /// The checksums, made in one pass; sha256 if not given.
     #[serde(default)]

@@ -51,6 +51,7 @@ pub struct Params {
     json: Option<Value>,
     /// A file of this machine to send, as it is read.
     #[serde(default)]
+    #[schemars(extend("format" = "local-path"))]
     file: Option<String>,
     /// A user and a password.
     #[serde(default)]
@@ -67,6 +68,7 @@ pub struct Params {
     redirects: u8,
     /// For `https`: a PEM file with the certificates to trust; those of this machine if not given.
     #[serde(default)]
+    #[schemars(extend("format" = "local-path"))]
     ca: Option<String>,
     /// How long each connection may take: name, port and TLS; `5s` if not given.
     #[serde(default = "five_seconds")]

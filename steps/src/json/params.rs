@@ -17,6 +17,7 @@ const ACTIONS: [&str; 5] = ["get", "set", "append", "remove", "check"];
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// The document. Made only with `create`.
+    #[schemars(extend("format" = "local-path"))]
     pub(super) path: String,
     /// The pointer of the value to read, such as `/jobs/0/name`; an empty text is the whole document.
     #[serde(default)]
@@ -47,6 +48,7 @@ pub struct Params {
     pub(super) create: bool,
     /// The file that is locked, such as `FILE.lock`; the document itself if not given. It is never made.
     #[serde(default)]
+    #[schemars(extend("format" = "local-path"))]
     pub(super) lock: Option<String>,
     /// How long to wait for the lock while another program holds it; `30s` if not given.
     #[serde(default = "thirty_seconds")]

@@ -49,6 +49,7 @@ pub struct Params {
     password: Option<String>,
     /// A PEM file with the certificates to trust, and the connection is encrypted; those of this machine if not given.
     #[serde(default)]
+    #[schemars(extend("format" = "local-path"))]
     ca: Option<String>,
     /// How long the connection may take, greeting and all; `5s` if not given.
     #[serde(default = "five_seconds")]

@@ -31,6 +31,7 @@ pub(super) struct Find {
     pub(super) start_time: Option<u64>,
     /// The one whose number stands in this file. No such file, or an empty one, means that none runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path"))]
     pub(super) pid_file: Option<String>,
     /// Those that go by this name: the program's, without a folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]

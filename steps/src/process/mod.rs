@@ -41,6 +41,7 @@ pub struct Params {
     /// For `find`: what must be so. Without it, none is found is no error: see `out.running`.
     is: Option<State>,
     /// For `run`: the working directory.
+    #[schemars(extend("format" = "path"))]
     dir: Option<String>,
     /// For `run`: variables added to the environment.
     #[serde(default)]

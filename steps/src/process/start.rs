@@ -103,7 +103,7 @@ pub(super) async fn start(
     let exec = Exec {
         argv: argv(run)?,
         env: environment(cx, cx.host.as_ref(), &params.env)?,
-        dir: params.dir.clone(),
+        dir: params.dir.clone().or_else(|| cx.default_dir()),
         ..Exec::default()
     };
     if cx.is_final() {

@@ -56,6 +56,7 @@ pub struct Params {
     password: Option<String>,
     /// For `rediss`: a PEM file with the certificates to trust; those of this machine if not given.
     #[serde(default)]
+    #[schemars(extend("format" = "local-path"))]
     ca: Option<String>,
     /// How long the connection may take, greeting and all; `5s` if not given.
     #[serde(default = "five_seconds")]

@@ -31,6 +31,7 @@ pub struct Sqlite;
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// The database file. It is never created.
+    #[schemars(extend("format" = "local-path"))]
     database: String,
     /// A statement that only reads.
     #[serde(default)]
