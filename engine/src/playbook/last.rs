@@ -1,9 +1,6 @@
 //! Steps that nobody takes back: those of `cleanup`, and written undos.
 
-use super::{
-    model::Body,
-    steps::{StepReader, shown},
-};
+use super::{model::Body, shown::shown, steps::StepReader};
 use crate::{
     diagnostic::{Code, Diagnostic, Span},
     step::ParamsView,

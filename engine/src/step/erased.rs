@@ -169,7 +169,7 @@ impl<S: Step> DynStep for Erased<S> {
     }
 
     fn check_final(&self, view: &ParamsView<'_>) -> Vec<(String, String)> {
-        self.0.check_final(view)
+        self.step.check_final(view)
     }
 
     fn diagnostics(&self, view: &ParamsView<'_>) -> Vec<(String, &'static str, Value)> {
