@@ -212,7 +212,11 @@ async fn a_person_can_take_it_back_without_us() {
     let params = on(&bench, "set", json!({ "at": "/名字", "value": "新" }));
     let it = started(&bench, params.clone()).await;
     let kind = crate::builtin();
-    let by_hand = kind.get("json").expect("built in").by_hand(&params, &it.intent).expect("a command");
+    let by_hand = kind
+        .get("json")
+        .expect("built in")
+        .by_hand(&bench.cx.services, None, &params, &it.intent)
+        .expect("a command");
     sh(&by_hand.command);
     assert_eq!((names(&bench), text(&bench).as_str()), (vec!["it.json".to_owned()], DOCUMENT));
 }
