@@ -20,6 +20,11 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{CancelToken, Client, Error, NoTls, Row, Statement, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+/// The settings under which a value has one text, whatever those of the database and the user: for one transaction.
+pub(super) const EXACT: &str = "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL timezone = 'UTC'; \
+    SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; \
+    SET LOCAL lc_monetary = 'C'";
+
 /// How long an answer to a change is still waited for when the run stops: a change that is known beats one in doubt.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// How much longer than the server's own limits an answer is waited for.
@@ -114,8 +119,24 @@ impl<'a> Link<'a> {
     /// # Errors
     /// The server does not answer, or does not let the user in.
     pub(super) async fn open(cx: &'a Context, params: &Params, mark: &str) -> Result<Self, StepError> {
+        Self::open_in(cx, params, mark, None).await
+    }
+
+    /// The same in another database of that server.
+    ///
+    /// # Errors
+    /// As those of [`Link::open`].
+    pub(super) async fn open_in(
+        cx: &'a Context,
+        params: &Params,
+        mark: &str,
+        database: Option<&str>,
+    ) -> Result<Self, StepError> {
         let place = Place::of(params);
         let mut config = address::config(cx, params, &place)?;
+        if let Some(database) = database {
+            config.dbname(database);
+        }
         config.application_name(mark);
         let encrypts = config.get_ssl_mode() != SslMode::Disable;
         let tls = match encrypts {
@@ -194,6 +215,17 @@ impl<'a> Link<'a> {
         let sql =
             format!("BEGIN {mode}; SET LOCAL lock_timeout = {locks}; SET LOCAL statement_timeout = {all}");
         self.ask(self.client.batch_execute(&sql)).await
+    }
+
+    /// Sets something for the rest of the transaction, or carries out what is a fixed text otherwise.
+    pub(super) async fn set(&self, sql: &str) -> Result<(), Failure> {
+        self.ask(self.client.batch_execute(sql)).await
+    }
+
+    /// Carries out one statement of ours that changes something, inside of a transaction.
+    pub(super) async fn write(&self, sql: &str, values: &[Value]) -> Result<Change, Failure> {
+        let statement = self.ask(self.client.prepare(sql)).await?;
+        self.carry_out(&statement, values, 2).await
     }
 
     /// Ends a transaction without effect.
@@ -282,7 +314,7 @@ impl<'a> Link<'a> {
     }
 
     /// From here on the outcome is the server's alone to tell.
-    async fn commit(&self) -> Result<(), Failure> {
+    pub(super) async fn commit(&self) -> Result<(), Failure> {
         if self.cx.cancel.is_cancelled() {
             return Err(errors::stopped(&self.place).into());
         }

@@ -2,7 +2,9 @@
 
 mod address;
 mod check;
+mod counts;
 mod errors;
+mod home;
 mod insert;
 mod link;
 mod patience;
@@ -23,6 +25,7 @@ use engine::{
     quantity::Millis,
     step::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
+use home::Missing;
 use link::Link;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -156,13 +159,18 @@ impl Step for Postgres {
                       Writes are short transactions of one statement. Locks of others are waited for up to `busy_timeout`; \
                       after a deadlock, or where the server could not put two transactions in a row, the step tries again \
                       within that time, each time after a longer pause. Waits of more than 100 ms are counted in `out.db`.\n\n\
-                      `insert` is undone by deleting that row, but only if the columns that were written still hold what \
-                      was written; other columns belong to the program under test. Rows of other tables that the database deletes with it \
-                      (`ON DELETE CASCADE`) go with it. `out.key` is the new row's primary key (or \
+                      `insert` must insert exactly one row. It is read back before it is committed, and what the server \
+                      stored, a trigger's work included, is what its undo looks for: server, database, table, key and \
+                      transaction. The row is deleted only if the columns that were written still hold the same bytes: another case, \
+                      another scale of a number or other spaces in JSON are a change, whatever the type or a collation takes \
+                      for equal. Other columns belong to the program under test. Rows that triggers inserted with it, as into an \
+                      audit table, are deleted too; what they changed otherwise is named. Where deleting it would delete or change rows of \
+                      others (`ON DELETE CASCADE`), or where a policy may hide it, or the table or the server is another \
+                      now, it stays and is named. `out.key` is the new row's primary key (or \
                       that of another unique index), `out.rowid` the same where it is one whole number. A table without any \
                       key works too; only where another may have changed or removed the row nobody can tell, and it is named. \
-                      What a trigger writes into a column of yours counts as changed. `execute` needs a written \
-                      `undo`. `check` takes one or a list of `reachable`, `readable`, `writable` (no replica, not read-only) \
+                      In a written undo or in `cleanup`, a row that is there already with the same key and values is not inserted again. \
+                      `execute` needs a written `undo`. `check` takes one or a list of `reachable`, `readable`, `writable` (no replica, not read-only) \
                       and `schema`; with `table` the user's privileges are asked for too.\n\n\
                       Values are sent as text that the server reads by the type of the column or parameter; where it cannot know \
                       the type, say it: `:since::timestamptz`. Results: numbers are numbers (a `numeric` of more digits than \
@@ -227,6 +235,14 @@ impl Step for Postgres {
         for key in view.present(&["table", "columns"]) {
             if !view.has("check") {
                 wrong.push((key.into(), format!("`{key}` goes with `check`")));
+            }
+        }
+        for key in view.present(&["query", "execute"]) {
+            let text = view.get(key).and_then(Value::as_str).filter(|_| view.is_known(key));
+            if text.is_some_and(sql::is_several) {
+                let message =
+                    format!("`{key}` holds more than one statement: expected one, in a step of its own");
+                wrong.push((key.into(), message));
             }
         }
         if view.has("columns") && view.has("check") && !view.words("check").contains("schema") {
@@ -322,8 +338,14 @@ impl Step for Postgres {
         let Some((insert, before)) = params.row(intent) else { return Ok(Undone::NothingToDo) };
         match Link::open(cx, params, SESSION).await {
             Ok(mut link) => insert.undo(&mut link, before, output).await,
-            // A database that is gone took the row with it.
-            Err(error) if errors::is_gone(&error) => Ok(Undone::NothingToDo),
+            Err(error) if errors::is_gone(&error) => {
+                Ok(match home::missing(cx, params, before.home.as_ref()).await {
+                    Missing::Dropped => Undone::NothingToDo,
+                    Missing::Unclear(why) => {
+                        Undone::CannotTell(insert.unclear(&Place::of(params), before, &why))
+                    }
+                })
+            }
             Err(error) => Err(error),
         }
     }
@@ -343,7 +365,12 @@ impl Step for Postgres {
         let Some((insert, before)) = params.row(intent) else { return Ok(Presence::Gone) };
         match Link::open(cx, params, SESSION).await {
             Ok(mut link) => insert.presence(&mut link, before, output).await,
-            Err(error) if errors::is_gone(&error) => Ok(Presence::Gone),
+            Err(error) if errors::is_gone(&error) => {
+                Ok(match home::missing(cx, params, before.home.as_ref()).await {
+                    Missing::Dropped => Presence::Gone,
+                    Missing::Unclear(why) => Presence::Unknown(why),
+                })
+            }
             Err(error) => Err(error),
         }
     }

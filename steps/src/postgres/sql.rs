@@ -134,6 +134,27 @@ fn quoted_end(text: &str, quote: char, escapes: bool) -> usize {
     text.len()
 }
 
+/// Whether a second statement follows the first one. What stands in parentheses belongs to a rule, and the body of a
+/// function may be a list of statements (`BEGIN ATOMIC`).
+pub(super) fn is_several(sql: &str) -> bool {
+    let atomic = |word: &str| word.eq_ignore_ascii_case("atomic");
+    if sql.split(|c: char| !c.is_alphanumeric()).any(atomic) {
+        return false;
+    }
+    let (mut rest, mut before, mut depth) = (sql, None, 0i32);
+    while let Some(first) = rest.chars().next() {
+        match first {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ';' if depth <= 0 => return !is_blank(rest),
+            _ => {}
+        }
+        let taken = closed(rest, before).unwrap_or(first.len_utf8());
+        (before, rest) = (rest[..taken].chars().next_back(), &rest[taken..]);
+    }
+    false
+}
+
 /// Puts numbers in place of `:name`.
 ///
 /// # Errors
@@ -179,7 +200,7 @@ pub(super) fn named(sql: &str) -> Result<Named, StepError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{begins_with, literal, named, parts};
+    use super::{begins_with, is_several, literal, named, parts};
 
     #[test]
     fn names_become_numbers_and_nothing_else_does() {
@@ -223,6 +244,24 @@ mod tests {
             assert_eq!(parts(wrong), None, "{wrong}");
         }
         assert_eq!(literal("it's \\ 文"), "E'it''s \\\\ 文'");
+    }
+
+    #[test]
+    fn a_second_statement_is_seen_where_one_is() {
+        for (sql, several) in [
+            ("DELETE FROM a; DELETE FROM b", true),
+            ("DELETE FROM a; -- one\n ; /* ; */", false),
+            ("INSERT INTO a VALUES (';'); ", false),
+            ("SELECT $$ a; b $$, \"c;d\"", false),
+            (
+                "CREATE RULE r AS ON INSERT TO t DO (INSERT INTO a VALUES (1); INSERT INTO b VALUES (2))",
+                false,
+            ),
+            ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", false),
+            ("SELECT 1;;SELECT 2", true),
+        ] {
+            assert_eq!(is_several(sql), several, "{sql}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_postgres::{Row, types::Type};
 pub(super) struct Column {
     pub(super) name: String,
     /// As `format_type` says it, such as `numeric(10,2)`.
-    ty: String,
+    pub(super) ty: String,
     /// Whether its values are compared by `=`, for which an index may serve; others are compared by their text.
     plain: bool,
     /// Whether it is a `smallint`, an `integer` or a `bigint`.
@@ -25,6 +25,9 @@ pub(super) struct Column {
 /// A table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Table {
+    /// What stays when it is renamed.
+    #[serde(default)]
+    pub(super) oid: u32,
     schema: String,
     name: String,
     /// `r` is a table, `p` one with partitions, `v` a view and so on.
@@ -38,6 +41,11 @@ impl Column {
     /// The condition that it holds the value of a parameter.
     pub(super) fn holds(&self, number: usize) -> String {
         self.holds_value(&format!("${number}"))
+    }
+
+    /// The condition that it holds the bytes that a parameter has as a value of its type.
+    pub(super) fn holds_exactly(&self, number: usize) -> String {
+        format!("{} = (${number}::{})::text", self.exact(), self.ty)
     }
 
     fn holds_value(&self, value: &str) -> String {
@@ -55,6 +63,17 @@ impl Column {
             Some(text) => self.holds_value(&literal(text)),
             None => self.is_null(),
         }
+    }
+
+    /// The expression of its very bytes as text, under the settings of [`EXACT`](super::link::EXACT): what its type or a
+    /// collation takes for equal, such as 1 and 1.0, differs here.
+    pub(super) fn exact(&self) -> String {
+        format!("({}::text COLLATE \"C\")", quoted(&self.name))
+    }
+
+    /// The same as a digest, for long values.
+    pub(super) fn digest(&self) -> String {
+        format!("encode(sha256(convert_to({}::text, 'UTF8')), 'hex')", quoted(&self.name))
     }
 
     /// The expression that reads it as text which can be read back: times of some styles name their zone by letters that
@@ -102,6 +121,9 @@ const FIND: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::t
     JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relname = $1::text AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
     AND CASE WHEN $2::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = $2::text END";
+
+const BY_OID: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid";
 
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod), \
     atttypid = ANY ('{bool,int2,int4,int8,float4,float8,numeric,text,varchar,bytea,uuid,date,time,timestamp,timestamptz}'::regtype[]), \
@@ -171,6 +193,20 @@ impl Table {
         Err(StepError::new(ErrorClass::NotFound, message).hint(hint).into())
     }
 
+    /// The same table as it is now, whatever its name; none if it was dropped.
+    pub(super) async fn again(&self, link: &Link<'_>) -> Result<Option<Self>, Failure> {
+        match link.rows(BY_OID, &[Value::from(self.oid)]).await?.first() {
+            Some(row) => Ok(Some(Self::read(link, row).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether another table has its name now.
+    pub(super) async fn is_replaced(&self, link: &Link<'_>) -> Result<bool, Failure> {
+        let names = [Value::from(self.name.as_str()), Value::from(self.schema.as_str())];
+        Ok(link.rows(FIND, &names).await?.iter().any(|row| row.get::<_, u32>(0) != self.oid))
+    }
+
     async fn read(link: &Link<'_>, row: &Row) -> Result<Self, Failure> {
         let oid = || [Value::from(row.get::<_, u32>(0))];
         let columns = link.rows(COLUMNS, &oid()).await?;
@@ -182,6 +218,7 @@ impl Table {
         });
         let key = link.rows(KEY, &oid()).await?;
         Ok(Self {
+            oid: row.get(0),
             schema: row.get(1),
             name: row.get(2),
             kind: row.get(3),
@@ -195,6 +232,14 @@ impl Table {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
+    /// As statements name its own rows: those of tables that inherit from it are not among them.
+    pub(super) fn only(&self) -> String {
+        match self.kind == "p" {
+            true => self.sql(),
+            false => format!("ONLY {}", self.sql()),
+        }
+    }
+
     /// As messages name it.
     pub(super) fn label(&self) -> String {
         match self.schema.as_str() {
@@ -203,9 +248,15 @@ impl Table {
         }
     }
 
-    /// Whether rows are inserted into it itself.
-    pub(super) fn is_table(&self) -> bool {
-        self.kind == "r" || self.kind == "p"
+    /// What it is instead of a table into which rows are inserted.
+    pub(super) fn other_kind(&self) -> Option<&'static str> {
+        match self.kind.as_str() {
+            "r" | "p" => None,
+            "v" => Some("a view"),
+            "m" => Some("a materialized view"),
+            "f" => Some("a foreign table"),
+            _ => Some("no table"),
+        }
     }
 
     /// The column of a name, in any letters.

@@ -90,13 +90,35 @@ fn a_key_that_was_taken_before_is_not_taken_for_ours() {
     assert_eq!(stage.psql("SELECT count(*) FROM codes"), "1");
 }
 
-/// A commit takes a while: time to die in.
+/// The transaction takes a while before it is committed: time to die in.
 const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$; \
     CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON files DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()";
 
 impl Stage {
+    fn works(&self) -> bool {
+        let works =
+            "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SET CONSTRAINTS' AND state = 'active'";
+        self.psql(works) == "1"
+    }
+
     fn commits(&self) -> bool {
         self.psql("SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'") == "1"
+    }
+
+    /// From now on commits wait, once they are durable, for a replica that does not exist.
+    fn commits_wait(&self) {
+        self.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+        self.psql("SELECT pg_reload_conf()");
+        until("commits wait", || self.psql("SHOW synchronous_standby_names") == "nobody");
+    }
+
+    /// The end of that: at once, or with the next start of the server.
+    fn commits_wait_no_more(&self, at_once: bool) {
+        self.psql("ALTER SYSTEM RESET synchronous_standby_names");
+        if at_once {
+            self.psql("SELECT pg_reload_conf()");
+            until("commits do not wait", || self.psql("SHOW synchronous_standby_names").is_empty());
+        }
     }
 }
 
@@ -106,14 +128,29 @@ fn a_session_that_a_dead_run_left_behind_is_ended_before_anything_is_believed() 
     stage.make(SLOW);
     let patient = stage.step("statement_timeout: 2h, insert: { into: files, values: { path: /a, name: b } }");
     let mut child = stage.begin(&format!("{SECRET}prepare: {{ row: {patient} }}\n"));
-    until("the commit is under way", || stage.commits());
+    until("the transaction is under way", || stage.works());
     child.kill().expect("it runs");
     let died = child.wait().expect("it ends");
     assert_eq!(died.signal(), Some(9));
-    assert!(stage.commits(), "the server goes on without the run");
+    assert!(stage.works(), "the server goes on without the run");
     let text = exited(&stage.shakedown(&["recover", "--yes"]), 0);
     assert!(text.contains("RECOVERED"), "{text}");
-    assert!(!stage.commits());
+    assert!(!stage.works());
+    assert_eq!(stage.psql("SELECT count(*) FROM files"), "0");
+}
+
+#[test]
+fn a_commit_whose_answer_nobody_heard_is_taken_back() {
+    let stage = Stage::new();
+    stage.commits_wait();
+    let mut child = stage.begin(&stage.insert("files", "{ path: /a, name: b }"));
+    until("the commit is under way", || stage.commits());
+    child.kill().expect("it runs");
+    assert_eq!(child.wait().expect("it ends").signal(), Some(9));
+    stage.commits_wait_no_more(true);
+    until("it is committed", || stage.psql("SELECT count(*) FROM files") == "1");
+    let text = exited(&stage.shakedown(&["recover", "--yes"]), 0);
+    assert!(text.contains("RECOVERED") && text.contains("left 0"), "{text}");
     assert_eq!(stage.psql("SELECT count(*) FROM files"), "0");
 }
 
@@ -123,22 +160,35 @@ fn a_server_that_dies_in_the_middle_of_a_commit_leaves_no_doubt_once_it_is_back(
     stage.make(SLOW);
     let patient = stage.step("statement_timeout: 2h, insert: { into: files, values: { path: /a, name: b } }");
     let phases = format!("{SECRET}prepare: {{ row: {patient} }}\n");
-    // It is back at once: the run itself finds out.
+    // Before the commit nothing has happened, and that is certain.
     let child = stage.begin(&phases);
-    until("the commit is under way", || stage.commits());
+    until("the transaction is under way", || stage.works());
     stage.server.end();
     stage.server.again();
     let text = exited(&child.wait_with_output().expect("it ends"), 5);
-    assert!(text.contains("unknown prepare/row") && text.contains("its effect has not happened"), "{text}");
-    assert!(text.contains("left 0"), "{text}");
+    assert!(text.contains("left 0") && !text.contains("created 1"), "{text}");
+    stage.psql("DROP TRIGGER slow ON files");
 
-    // It stays away: what may be left is named, and a recovery finds out.
+    // It is back at once: the run itself finds out.
+    stage.commits_wait();
     let child = stage.begin(&phases);
     until("the commit is under way", || stage.commits());
+    stage.commits_wait_no_more(false);
+    stage.server.end();
+    stage.server.again();
+    let text = exited(&child.wait_with_output().expect("it ends"), 0);
+    assert!(text.contains("unknown prepare/row") && text.contains("undone 1 of 1"), "{text}");
+    assert_eq!(stage.psql("SELECT count(*) FROM files"), "0");
+
+    // It stays away: what may be left is named, and a recovery finds out.
+    stage.commits_wait();
+    let child = stage.begin(&phases);
+    until("the commit is under way", || stage.commits());
+    stage.commits_wait_no_more(false);
     stage.server.end();
     let text = exited(&child.wait_with_output().expect("it ends"), 4);
     assert!(
-        text.contains("nothing listens there") && text.contains("DELETE FROM \"public\".\"files\""),
+        text.contains("nothing listens there") && text.contains("DELETE FROM ONLY \"public\".\"files\""),
         "{text}"
     );
     stage.server.again();

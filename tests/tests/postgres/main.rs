@@ -5,6 +5,7 @@ mod errors;
 mod locks;
 mod reads;
 mod security;
+mod truth;
 mod undo;
 
 use tests::{

@@ -27,3 +27,4 @@
 //! `tests::truth::Row`; where a table is not enough, `tests::truth::world::World` gives the parts.
 
 mod judge;
+mod postgres;

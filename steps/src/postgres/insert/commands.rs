@@ -1,0 +1,98 @@
+//! What a person is told of the row and can type.
+
+use super::{At, Before, Found, Insert, Placed};
+use crate::postgres::{address::Place, errors::Words, query::words, table::Table};
+use engine::{secret::is_marked, step::Leftover};
+use serde_json::{Map, Value};
+
+impl Insert {
+    /// What a person types before anything more is known: by the row's key, else by the values alone.
+    pub(in crate::postgres) fn by_hand(&self, place: &Place, before: &Before) -> String {
+        let secret = words(self.values.values()) == Words::Unquoted;
+        match &before.row {
+            Some(placed) if !secret => {
+                let table = &before.table;
+                let condition = match table.key.is_empty() {
+                    true => by_place(&placed.at),
+                    false => format!("{}{}", by_key(table, &placed.key), self.rest(table, placed)),
+                };
+                place.type_in(&format!("DELETE FROM {} WHERE {condition}", table.only()))
+            }
+            // Which row it is, if any, is for the person to see.
+            _ => place.type_in(&self.statement("SELECT ctid, *", before)),
+        }
+    }
+
+    /// The condition that what was written and is no key still holds, for a person to type. What a trigger has
+    /// rewritten is not part of it.
+    fn rest(&self, table: &Table, placed: &Placed) -> String {
+        let mut conditions = String::new();
+        for (name, value) in &self.values {
+            let column = table.known(name).or_else(|| table.known(&name.to_lowercase()));
+            let Some(column) = column.filter(|column| !table.key.contains(&column.name)) else { continue };
+            let text = column.shown(value);
+            // Only what is stored as it was sent can be compared by a text of ours.
+            let exact = crate::store::Cell::new(
+                &column.name,
+                &column.ty,
+                text.as_deref().map_or(&b"\0"[..], str::as_bytes),
+            );
+            if placed.stored.get(&column.name).is_some_and(|stored| stored.is(&exact)) {
+                conditions.push_str(&format!(" AND {}", column.holds_literal(text.as_deref())));
+            }
+        }
+        conditions
+    }
+
+    /// A statement over the rows that have the values, as far as they are no secrets.
+    pub(super) fn statement(&self, verb: &str, before: &Before) -> String {
+        let table = &before.table;
+        let mut conditions = Vec::new();
+        for (name, value) in &self.values {
+            let column = table.known(name).or_else(|| table.known(&name.to_lowercase()));
+            let text = column.and_then(|column| column.shown(value));
+            let told = text.as_deref().is_none_or(|text| !is_marked(text));
+            if let Some(column) = column.filter(|_| told) {
+                conditions.push(column.holds_literal(text.as_deref()));
+            }
+        }
+        let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
+        format!("{verb} FROM {} WHERE {conditions}", table.sql())
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn by_place(at: &At) -> String {
+    let At { ctid, xmin, table } = at;
+    format!("tableoid = {table} AND ctid = '{ctid}' AND xmin::text = '{xmin}'")
+}
+
+fn by_key(table: &Table, key: &Map<String, Value>) -> String {
+    let conditions = table.key_columns().into_iter().map(|column| {
+        column.holds_literal(key.get(&column.name).filter(|value| !value.is_null()).map(text).as_deref())
+    });
+    conditions.collect::<Vec<_>>().join(" AND ")
+}
+
+impl Found {
+    /// The row as it is now, and a command that deletes that version of it.
+    pub(super) fn leftover(&self, place: &Place, why: &str) -> Leftover {
+        let table = &self.table;
+        let (what, condition) = match table.key.is_empty() {
+            true => (format!("the row at {}", self.at.ctid), by_place(&self.at)),
+            false => {
+                let told: Vec<String> =
+                    self.key.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
+                (format!("the row with {}", told.join(", ")), by_key(table, &self.key))
+            }
+        };
+        Leftover {
+            what: format!("{what} of `{}` in `{}`", table.label(), place.label),
+            why: why.to_owned(),
+            remove_with: place.type_in(&format!("DELETE FROM {} WHERE {condition}", table.only())),
+        }
+    }
+}
