@@ -1,18 +1,15 @@
-//! What a change means: which piece of text comes in place of which, and how it is taken back in a document on which
-//! others have worked since.
+//! What a change means: which piece of text comes in place of which.
 
 use super::{
-    by_hand::{self, Hand},
+    by_hand::Hand,
     edit::{self, Splice},
     pointer,
     store::Record,
     style::{New, Style},
     tree::{By, Document, Kind, Node, alike},
 };
-use engine::{
-    ErrorClass, StepError,
-    step::{Leftover, Undone},
-};
+use engine::{ErrorClass, StepError};
+use std::path::Path;
 
 /// Which change it is and where.
 #[derive(Clone, Debug)]
@@ -32,28 +29,47 @@ pub(super) struct Change {
     pub(super) id: Option<Vec<String>>,
     /// Whether something that is not there may be removed.
     pub(super) lenient: bool,
+    /// Whether an element that is there already need not be appended: a written undo may be carried out twice.
+    pub(super) once: bool,
     /// For a person: the document and its lock.
     pub(super) hand: Hand,
 }
 
-/// How a change is taken back.
-#[derive(Debug)]
-pub(super) enum Back {
-    /// Nothing of it is there.
-    Nothing,
-    Text(Splice),
-    /// The whole document is what was made.
-    Document,
-    Left(Leftover),
+pub(super) fn below(at: &[String], token: &str) -> Vec<String> {
+    [at, &[token.to_owned()]].concat()
 }
 
-fn internal() -> StepError {
+pub(super) fn internal() -> StepError {
     StepError::internal("a place of the document was found and then was not")
 }
 
 impl Change {
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         &self.hand.document
+    }
+
+    /// The same change in the document after it was moved, with its lock if that stood beside it.
+    pub(super) fn at(&self, path: &str) -> Self {
+        let mut moved = self.clone();
+        if moved.hand.lock == moved.hand.document {
+            path.clone_into(&mut moved.hand.lock);
+        } else if !Path::new(&moved.hand.lock).exists()
+            && let (Some(folder), Some(name)) =
+                (Path::new(path).parent(), Path::new(&moved.hand.lock).file_name())
+        {
+            moved.hand.lock = folder.join(name).to_string_lossy().into_owned();
+        }
+        path.clone_into(&mut moved.hand.document);
+        moved
+    }
+
+    /// What it has put into the document or taken out of it, for a message.
+    pub(super) fn thing(&self) -> String {
+        match &self.action {
+            Action::Set(at) => format!("value at `{}`", pointer::show(at)),
+            Action::Append(to) => format!("the element appended to `{}`", pointer::show(to)),
+            Action::Remove(at) => format!("what was removed from `{}`", pointer::show(at)),
+        }
     }
 
     pub(super) fn tokens(&self) -> &[String] {
@@ -78,7 +94,7 @@ impl Change {
     ) -> Result<Option<(Splice, Record)>, StepError> {
         match &self.action {
             Action::Set(at) => self.plan_set(document, style, at),
-            Action::Append(to) => self.plan_append(document, style, to).map(Some),
+            Action::Append(to) => self.plan_append(document, style, to),
             Action::Remove(at) => self.plan_remove(document, at),
         }
     }
@@ -123,7 +139,7 @@ impl Change {
         document: &Document,
         style: &Style,
         to: &[String],
-    ) -> Result<(Splice, Record), StepError> {
+    ) -> Result<Option<(Splice, Record)>, StepError> {
         let node = pointer::require(document, self.path(), to)?;
         let Kind::Array(items) = &node.kind else {
             let message = format!(
@@ -144,6 +160,9 @@ impl Change {
                 );
             };
             if let Some(i) = items.iter().position(|item| self.has_id(document, item, id, own)) {
+                if self.once && self.equal(document, items).contains(&i) {
+                    return Ok(None);
+                }
                 let message = format!(
                     "`{}` has an element at `{}` whose `{}` is the same already",
                     self.path(),
@@ -155,10 +174,19 @@ impl Change {
             }
         }
         let same = self.equal(document, items).len() as u64;
+        if self.once && same > 0 {
+            return Ok(None);
+        }
         let index = items.len();
         let splice = edit::insert(document, style, to, index, None, New::Value(&self.wanted));
-        let record = Record { index: Some(index), same, ..Record::default() };
-        Ok((splice.ok_or_else(internal)?, record))
+        let record = Record {
+            index: Some(index),
+            same,
+            similar: self.similar(document, items).len() as u64,
+            elsewhere: self.elsewhere(document, to).len() as u64,
+            ..Record::default()
+        };
+        Ok(Some((splice.ok_or_else(internal)?, record)))
     }
 
     fn plan_remove(&self, document: &Document, at: &[String]) -> Result<Option<(Splice, Record)>, StepError> {
@@ -177,7 +205,7 @@ impl Change {
         match &parent.kind {
             Kind::Object(members) => record.previous = i.checked_sub(1).map(|i| members[i].key.clone()),
             Kind::Array(items) => {
-                let same = |item: &&Node| alike(By::Value, document, node, document, item);
+                let same = |item: &&Node| alike(By::Writing, document, node, document, item);
                 record.same = items.iter().filter(same).count() as u64;
             }
             _ => {}
@@ -185,210 +213,61 @@ impl Change {
         Ok(Some((edit::take_out(parent, i).ok_or_else(internal)?, record)))
     }
 
-    fn has_id(&self, document: &Document, item: &Node, id: &[String], own: &Node) -> bool {
+    pub(super) fn has_id(&self, document: &Document, item: &Node, id: &[String], own: &Node) -> bool {
         pointer::find(item, id).is_some_and(|other| alike(By::Value, &self.wanted, own, document, other))
     }
 
     /// The places of elements that are equal to the value.
-    fn equal(&self, document: &Document, items: &[Node]) -> Vec<usize> {
+    pub(super) fn equal(&self, document: &Document, items: &[Node]) -> Vec<usize> {
         let wanted = &self.wanted;
-        let equal = |item: &Node| alike(By::Value, wanted, &wanted.root, document, item);
+        let equal = |item: &Node| alike(By::Writing, wanted, &wanted.root, document, item);
         items.iter().enumerate().filter(|(_, item)| equal(item)).map(|(i, _)| i).collect()
     }
 
-    /// How the change is taken back in a document on which others have worked since.
-    pub(super) fn take_back(&self, document: &Document, record: &Record) -> Result<Back, StepError> {
-        let style = Style::of(document);
-        match &self.action {
-            Action::Set(at) => self.take_back_set(document, &style, at, record),
-            Action::Append(to) => self.take_back_append(document, to, record),
-            Action::Remove(at) => self.take_back_remove(document, &style, at, record),
-        }
-    }
-
-    fn take_back_set(
-        &self,
-        document: &Document,
-        style: &Style,
-        at: &[String],
-        record: &Record,
-    ) -> Result<Back, StepError> {
-        let Some(node) = pointer::find(&document.root, at) else { return Ok(Back::Nothing) };
-        let earlier = record.earlier.as_deref().filter(|_| !(record.created && at.is_empty()));
-        if let Some(raw) = earlier {
-            let before = super::store::parse(self.path(), raw)?;
-            if alike(By::Writing, &before, &before.root, document, node) {
-                return Ok(Back::Nothing);
-            }
-        }
-        if !alike(By::Value, &self.wanted, &self.wanted.root, document, node) {
-            return Ok(Back::Left(self.left("value", at, "it was changed since it was set", earlier)));
-        }
-        let splice = match (earlier, at.split_last()) {
-            (Some(raw), _) => edit::replace(document, style, at, New::Raw(raw)),
-            (None, Some((last, parents))) => pointer::find(&document.root, parents)
-                .and_then(|parent| edit::take_out(parent, edit::place(parent, last)?)),
-            (None, None) => return Ok(Back::Document),
-        };
-        splice.map(Back::Text).ok_or_else(internal)
-    }
-
-    fn take_back_append(
-        &self,
-        document: &Document,
-        to: &[String],
-        record: &Record,
-    ) -> Result<Back, StepError> {
-        let Some(node) = pointer::find(&document.root, to) else { return Ok(Back::Nothing) };
-        let Kind::Array(items) = &node.kind else { return Ok(Back::Nothing) };
-        let wanted = &self.wanted.root;
-        let at = |i: usize| [to, &[i.to_string()]].concat();
-        let out = |i: usize| edit::take_out(node, i).map(Back::Text).ok_or_else(internal);
-        let holds = |item: &Node| alike(By::Members, &self.wanted, wanted, document, item);
-        if let Some(id) = &self.id
-            && let Some(own) = pointer::find(wanted, id)
-        {
-            let found: Vec<usize> =
-                (0..items.len()).filter(|i| self.has_id(document, &items[*i], id, own)).collect();
-            return match found.as_slice() {
-                [] => Ok(Back::Nothing),
-                [i] if holds(&items[*i]) => out(*i),
-                [i] => {
-                    let changed = self.changed_members(document, &items[*i]);
-                    let why = format!("{changed} changed since it was appended");
-                    Ok(Back::Left(self.left("element", &at(*i), &why, None)))
-                }
-                [.., i] => {
-                    let why = format!("{} elements have its `{}`", found.len(), pointer::show(id));
-                    Ok(Back::Left(self.left("element", &at(*i), &why, None)))
-                }
-            };
-        }
-        let equal = self.equal(document, items);
-        // In its place, and not equal: the program under test may have written into ours, and what is equal is another's.
-        let grown = record.index.filter(|i| {
-            items.get(*i).is_some_and(|item| matches!(item.kind, Kind::Object(_)) && holds(item))
-                && !equal.contains(i)
-        });
-        if let Some(i) = grown {
-            let why = "members were added since; with `id` the element would be known for sure";
-            return Ok(Back::Left(self.left("element", &at(i), why, None)));
-        }
-        if equal.len() as u64 > record.same {
-            let own = record.index.filter(|i| equal.contains(i)).or(equal.last().copied());
-            return out(own.ok_or_else(internal)?);
-        }
-        Ok(Back::Nothing)
-    }
-
-    /// Those members of the value that an element has no longer, for a message.
-    fn changed_members(&self, document: &Document, item: &Node) -> String {
-        let Kind::Object(members) = &self.wanted.root.kind else { return "its value".into() };
-        let same = |key: &str, value: &Node| {
-            item.member(key).is_some_and(|now| alike(By::Members, &self.wanted, value, document, now))
-        };
-        let changed = members.iter().filter(|member| !same(&member.key, &member.value));
-        let names: Vec<String> = changed.map(|member| format!("`{}`", member.key)).collect();
-        names.join(", ")
-    }
-
-    fn take_back_remove(
-        &self,
-        document: &Document,
-        style: &Style,
-        at: &[String],
-        record: &Record,
-    ) -> Result<Back, StepError> {
-        let (last, parents) = at.split_last().ok_or_else(internal)?;
-        let raw = record.earlier.as_deref().ok_or_else(internal)?;
-        let before = super::store::parse(self.path(), raw)?;
-        let alike_before = |node: &Node| alike(By::Value, &before, &before.root, document, node);
-        let left = |why: &str| Ok(Back::Left(self.left("value", at, why, Some(raw))));
-        let splice = match pointer::find(&document.root, parents).map(|parent| &parent.kind) {
-            // Only an array had elements like it: `same` counts at least itself there.
-            Some(Kind::Object(members)) if record.same == 0 => {
-                if let Some(now) = members.iter().rfind(|member| member.key == *last) {
-                    return match alike_before(&now.value) {
-                        true => Ok(Back::Nothing),
-                        false => left("another value was put in its place since it was removed"),
-                    };
-                }
-                let i = match &record.previous {
-                    None => 0,
-                    Some(previous) => members
-                        .iter()
-                        .position(|member| member.key == *previous)
-                        .map_or(members.len(), |i| i + 1),
-                };
-                edit::insert(document, style, parents, i, Some(last), New::Raw(raw))
-            }
-            Some(Kind::Array(items)) if record.same > 0 => {
-                if items.iter().filter(|item| alike_before(item)).count() as u64 >= record.same {
-                    return Ok(Back::Nothing);
-                }
-                edit::insert(document, style, parents, record.index.unwrap_or(0), None, New::Raw(raw))
-            }
-            _ => return left("what it stood in is another value now"),
-        };
-        splice.map(Back::Text).ok_or_else(internal)
-    }
-
-    fn left(&self, thing: &str, at: &[String], why: &str, earlier: Option<&str>) -> Leftover {
-        let remove_with = match (&self.action, earlier) {
-            (Action::Remove(_), Some(raw)) => by_hand::put(&self.hand, at, raw, true),
-            (_, Some(raw)) => by_hand::put(&self.hand, at, raw, false),
-            (_, None) => by_hand::delete(&self.hand, at),
-        };
-        Leftover {
-            what: format!("{thing} at `{}` of `{}`", pointer::show(at), self.path()),
-            why: why.to_owned(),
-            remove_with,
-        }
-    }
-
-    /// What is left of it in the document, told without the record: `changed` and `same` are from the output.
-    pub(super) fn trace(&self, document: &Document, changed: bool, same: u64) -> Option<Leftover> {
-        if !changed {
-            return None;
-        }
+    /// The places of elements that may be the one that was appended, changed since: the same but for the writing of
+    /// numbers, or half of its members the same.
+    pub(super) fn similar(&self, document: &Document, items: &[Node]) -> Vec<usize> {
         let wanted = &self.wanted;
-        let why = "it is still there";
-        match &self.action {
-            Action::Set(at) => {
-                let node = pointer::find(&document.root, at)?;
-                alike(By::Value, wanted, &wanted.root, document, node)
-                    .then(|| self.left("value", at, why, None))
+        let similar = |item: &Node| match (&wanted.root.kind, &item.kind) {
+            (Kind::Object(ours), Kind::Object(_)) if !ours.is_empty() => {
+                let same = ours.iter().filter(|member| {
+                    item.member(&member.key)
+                        .is_some_and(|now| alike(By::Value, wanted, &member.value, document, now))
+                });
+                same.count() * 2 >= ours.len()
             }
-            Action::Append(to) => {
-                let node = pointer::find(&document.root, to)?;
-                let Kind::Array(items) = &node.kind else { return None };
-                let found = match &self.id {
-                    Some(id) => {
-                        let own = pointer::find(&wanted.root, id)?;
-                        items.iter().rposition(|item| self.has_id(document, item, id, own))
-                    }
-                    None => {
-                        let equal = self.equal(document, items);
-                        equal.last().copied().filter(|_| equal.len() as u64 > same)
-                    }
-                };
-                found.map(|i| self.left("element", &[&to[..], &[i.to_string()]].concat(), why, None))
+            _ => alike(By::Value, wanted, &wanted.root, document, item),
+        };
+        items.iter().enumerate().filter(|(_, item)| similar(item)).map(|(i, _)| i).collect()
+    }
+
+    /// The places of our element in all of the document but the array at `to`. Of numbers and the like there are too
+    /// many equal ones to say anything.
+    pub(super) fn elsewhere(&self, document: &Document, to: &[String]) -> Vec<Vec<String>> {
+        let wanted = &self.wanted;
+        let own = self.id.as_ref().and_then(|id| Some((id, pointer::find(&wanted.root, id)?)));
+        let telling = matches!(wanted.root.kind, Kind::Object(_) | Kind::String(_));
+        let is = |node: &Node| match own {
+            Some((id, own)) => self.has_id(document, node, id, own),
+            None => telling && alike(By::Writing, wanted, &wanted.root, document, node),
+        };
+        let (mut found, mut open) = (Vec::new(), vec![(Vec::new(), &document.root)]);
+        while let Some((at, node)) = open.pop() {
+            let beyond = at.split_last().is_none_or(|(_, parents)| parents != to);
+            if beyond && is(node) {
+                found.push(at);
+                continue;
             }
-            Action::Remove(at) => {
-                let (last, parents) = at.split_last()?;
-                let parent = pointer::find(&document.root, parents)?;
-                let gone = matches!(parent.kind, Kind::Object(_)) && parent.member(last).is_none();
-                gone.then(|| Leftover {
-                    what: format!("the place of `{}` in `{}`", pointer::show(at), self.path()),
-                    why: "what was removed was not put back".into(),
-                    remove_with: by_hand::look(&self.hand),
-                })
+            match &node.kind {
+                Kind::Array(items) => {
+                    open.extend(items.iter().enumerate().map(|(i, item)| (below(&at, &i.to_string()), item)));
+                }
+                Kind::Object(members) => {
+                    open.extend(members.iter().map(|member| (below(&at, &member.key), &member.value)));
+                }
+                _ => {}
             }
         }
+        found
     }
-}
-
-/// What an undo came to once its text is written.
-pub(super) fn done(left: Option<Leftover>) -> Undone {
-    left.map_or(Undone::Removed, Undone::Left)
 }

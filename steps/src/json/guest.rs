@@ -2,17 +2,21 @@
 
 use super::{
     Check, Health, Output,
-    change::{Back, Change, done},
+    back::{Back, done},
+    change::Change,
+    lineage::{self, Fate, Folder, Known},
     lock::Turn,
     pointer,
     store::{self, Found, Place, Record, absent, require_writable},
     style::Style,
     tree::{By, Document, Kind, Node, alike},
 };
+use crate::identity::Identity;
 use engine::{
     ErrorClass, StepError,
-    step::{Leftover, Undone},
+    step::{Leftover, Presence, Settled, Undone},
 };
+use std::path::Path;
 
 /// How deeply a value for an output may be nested: it is written into journals and reports, whose readers allow
 /// [`super::tree::DEEPEST`] levels in all.
@@ -129,13 +133,18 @@ pub(super) fn output(change: &Change, record: &Record) -> Result<Output, StepErr
     Ok(output)
 }
 
-/// Makes the change; with `keep` so that it can be taken back.
+/// Takes what is about to have the document's name, with its record, or that nothing is.
+type Announce<'a> = dyn Fn(Option<(Identity, &Record)>) -> Result<(), StepError> + 'a;
+
+/// Makes the change; with `keep` so that it can be taken back. `announce` is told what is known before the new document
+/// gets its name, and that it did not get it.
 pub(super) fn run(
     change: &Change,
     place: &Place,
     create: bool,
     keep: bool,
     unlocked: bool,
+    announce: &Announce<'_>,
 ) -> Result<Turn<Output>, StepError> {
     let path = place.path.as_str();
     let found = store::read(path)?;
@@ -155,6 +164,10 @@ pub(super) fn run(
         None => Style::fresh(),
     };
     let Some((splice, mut record)) = change.plan(&document, &style)? else {
+        if !keep {
+            // Another attempt may have been killed on the way.
+            place.clear()?;
+        }
         return Ok(Turn::Done(Output::default()));
     };
     let made = splice.apply(text);
@@ -177,59 +190,165 @@ pub(super) fn run(
     (record.at, record.inserted) = (splice.at, splice.text.len());
     record.removed = text[splice.at..splice.at + splice.removed].to_owned();
     let output = output(change, &record)?;
-    let changed = place.change(found.as_ref(), &made, keep.then_some(&record))?;
+    let announce = |new: Option<Identity>| announce(new.map(|new| (new, &record)));
+    let changed = place.change(found.as_ref(), &made, keep.then_some(&record), &announce)?;
     Ok(if changed { Turn::Done(output) } else { Turn::Moved })
+}
+
+/// What became of the change, told before anything is tried again.
+pub(super) fn settle(change: &Change, place: &Place, known: &Known) -> Result<Settled<Output>, StepError> {
+    if !matches!(lineage::folder(place, known)?, Folder::Here) {
+        return Ok(Settled::Unclear(lineage::lost(change, place).why));
+    }
+    Ok(match lineage::fate(place, known)? {
+        Fate::Never => Settled::NotHappened,
+        Fate::Happened(record) => Settled::Happened(output(change, &record.unwrap_or_default())?),
+    })
+}
+
+/// What was seen before anything is taken back.
+enum Seen {
+    /// It is settled what the undo comes to.
+    Undone(Undone),
+    /// The record, and the document; nothing if there is none.
+    Document(Box<(Record, Option<Found>)>),
 }
 
 /// Takes the change back; `output` is what is known of it if it ended.
 pub(super) fn undo(
     change: &Change,
     place: &Place,
+    known: &Known,
     output: Option<&Output>,
     unlocked: bool,
 ) -> Result<Turn<Undone>, StepError> {
-    let Some(record) = place.record()? else {
-        place.clear()?;
-        return Ok(Turn::Done(match trace(change, place, output)? {
-            Some(mut left) => {
-                left.why = "the record of how to take it back is gone".into();
-                Undone::Left(left)
-            }
-            None => Undone::NothingToDo,
-        }));
+    let seen = match see(change, place, known, output) {
+        // Nothing has been touched yet, so what stands in the way of the look is all that there is to tell.
+        Err(error) if !may_pass(error.class) => {
+            return Ok(Turn::Done(Undone::CannotTell(unseen(change, place, error))));
+        }
+        seen => seen?,
     };
+    let (record, found) = match seen {
+        Seen::Undone(undone) => return Ok(Turn::Done(undone)),
+        Seen::Document(seen) => *seen,
+    };
+    if let Some(left) = moved_away(change, place, known, &record, found.as_ref()) {
+        settle_files(change, place, false)?;
+        return Ok(Turn::Done(Undone::Left(left)));
+    }
     // A document that is gone took the change with it.
-    let Some(found) = store::read(&place.path)? else {
+    let Some(found) = found else {
         place.clear()?;
         return Ok(Turn::Done(Undone::NothingToDo));
     };
     if unlocked {
         return Ok(Turn::Moved);
     }
-    let undone = match (found.sha256 == record.after, found.sha256 == record.before) {
-        (true, _) => exactly(place, &record, &found)?,
+    let before = (found.sha256 == record.after).then(|| record.text_before(&found.text)).flatten();
+    let undone = match (before, found.sha256 == record.before) {
+        _ if record.created && found.sha256 == record.after => {
+            place.remove_document(&found)?.then_some(Undone::Removed)
+        }
+        // Nobody changed the document since: it becomes what it was, byte for byte.
+        (Some(before), _) => place.restore(&found, &before)?.then_some(Undone::Removed),
         (_, true) if !record.created => Some(Undone::NothingToDo),
         _ => among_others(change, place, &record, &found)?,
     };
     let Some(undone) = undone else { return Ok(Turn::Moved) };
-    place.clear()?;
+    settle_files(change, place, !matches!(undone, Undone::Left(_) | Undone::CannotTell(_)))?;
     Ok(Turn::Done(undone))
 }
 
-/// Nobody changed the document since: it becomes what it was, byte for byte.
-fn exactly(place: &Place, record: &Record, found: &Found) -> Result<Option<Undone>, StepError> {
-    if record.created {
-        return Ok(place.remove_document(found)?.then_some(Undone::Removed));
+/// Whether the engine does well to try again.
+pub(super) fn may_pass(class: ErrorClass) -> bool {
+    use ErrorClass::{Busy, Cancelled, Timeout, Unreachable};
+    matches!(class, Busy | Cancelled | Timeout | Unreachable)
+}
+
+/// Clears away what is beside the document. The record stays if a person needs it to put back what was there.
+fn settle_files(change: &Change, place: &Place, done: bool) -> Result<(), StepError> {
+    if done || !change.hand.by_record { place.clear() } else { place.clear_but_record() }
+}
+
+fn see(change: &Change, place: &Place, known: &Known, output: Option<&Output>) -> Result<Seen, StepError> {
+    match lineage::folder(place, known)? {
+        Folder::Here => {}
+        Folder::Renamed(folder) => {
+            let there = place.within(&folder);
+            return Ok(Seen::Undone(match lineage::fate(&there, known)? {
+                Fate::Never => {
+                    there.clear()?;
+                    Undone::NothingToDo
+                }
+                Fate::Happened(record) => {
+                    let why = format!("its folder was renamed to `{}` since", folder.display());
+                    let mut change = change.clone();
+                    change.hand.record = there.record_file().to_string_lossy().into_owned();
+                    let left = lineage::left_in(&change, Path::new(&there.path), record.as_ref(), &why);
+                    settle_files(&change, &there, left.is_none())?;
+                    left.map_or(Undone::NothingToDo, Undone::Left)
+                }
+            }));
+        }
+        Folder::Lost => return Ok(Seen::Undone(Undone::CannotTell(lineage::lost(change, place)))),
     }
-    let before = record.text_before(&found.text).ok_or_else(|| {
-        let path = place.record_file();
-        StepError::new(
-            ErrorClass::Corrupt,
-            format!("the record `{}` does not lead back to the document before", path.display()),
-        )
-    })?;
-    place.release()?;
-    Ok(place.restore(found, &before)?.then_some(Undone::Removed))
+    let gone = "the record of how to take it back is gone";
+    let record = match lineage::fate(place, known)? {
+        Fate::Happened(Some(record)) => record,
+        Fate::Never if output.is_none_or(|output| !output.changed) => {
+            place.clear()?;
+            return Ok(Seen::Undone(Undone::NothingToDo));
+        }
+        Fate::Happened(None) if output.is_none() => {
+            place.clear()?;
+            let what = format!("{} of `{}`", change.thing(), place.path);
+            let remove_with = super::by_hand::look(&change.hand);
+            let left = Leftover { what, why: gone.into(), remove_with };
+            return Ok(Seen::Undone(Undone::CannotTell(left)));
+        }
+        Fate::Never | Fate::Happened(None) => {
+            place.clear()?;
+            return Ok(Seen::Undone(match trace(change, place, output)? {
+                Some(left) => Undone::Left(Leftover { why: gone.into(), ..left }),
+                None => Undone::NothingToDo,
+            }));
+        }
+    };
+    Ok(Seen::Document(Box::new((record, store::read(&place.path)?))))
+}
+
+/// What could not be looked at.
+pub(super) fn unseen(change: &Change, place: &Place, error: StepError) -> Leftover {
+    let what = format!("{} of `{}`", change.thing(), place.path);
+    let remove_with = format!("ls -ld {}", engine::host::shell_word(&place.path));
+    Leftover { what, why: error.message, remove_with }
+}
+
+/// The change in a document that was moved or rotated away while another took its name.
+pub(super) fn moved_away(
+    change: &Change,
+    place: &Place,
+    known: &Known,
+    record: &Record,
+    found: Option<&Found>,
+) -> Option<Leftover> {
+    let published = known.published.as_ref()?;
+    if found.is_some_and(|found| published.is(&found.identity)) {
+        return None;
+    }
+    let renamed = |path: &Path| format!("the document was renamed to `{}` since", path.display());
+    if let Some(path) = lineage::moved(place, published) {
+        return lineage::left_in(change, &path, Some(record), &renamed(&path));
+    }
+    // Its writers have replaced it since. If it does not hold what was written, or anybody's equal value would do, one
+    // that was rotated away may.
+    let holds = lineage::holds(change, Path::new(&place.path), record);
+    if holds && change.id.is_some() {
+        return None;
+    }
+    let path = lineage::kin(change, place, known, record)?;
+    lineage::left_in(change, &path, Some(record), &renamed(&path))
 }
 
 /// Others have worked on the document since: only what this step did is taken back.
@@ -266,13 +385,12 @@ fn among_others(
         left = Some(Leftover {
             what: format!("document `{path}`"),
             why: "others have written into it since it was made".into(),
-            remove_with: format!("rm -- {}", engine::host::shell_word(path)),
+            remove_with: super::by_hand::look(&change.hand),
         });
     }
     if splice.is_none() {
         return Ok(Some(left.map_or(Undone::NothingToDo, Undone::Left)));
     }
-    place.release()?;
     Ok(place.restore(found, &text)?.then(|| done(left)))
 }
 
@@ -299,4 +417,32 @@ pub(super) fn trace(
         return Ok(None);
     }
     Ok(change.trace(&document, output.changed, output.same))
+}
+
+/// Whether something of the change is still there.
+pub(super) fn presence(
+    change: &Change,
+    place: &Place,
+    known: &Known,
+    output: Option<&Output>,
+) -> Result<Presence, StepError> {
+    let place = match lineage::folder(place, known)? {
+        Folder::Here => place.clone(),
+        Folder::Renamed(folder) => place.within(&folder),
+        Folder::Lost => return Ok(Presence::Unknown(lineage::lost(change, place).why)),
+    };
+    let beside = place.presence()?;
+    if beside != Presence::Gone {
+        return Ok(beside);
+    }
+    let change = change.at(&place.path);
+    if let Some(left) = trace(&change, &place, output)? {
+        return Ok(Presence::Present(left));
+    }
+    let Some(record) = output.and(known.record.as_ref()) else { return Ok(Presence::Gone) };
+    let Some(published) = &known.published else { return Ok(Presence::Gone) };
+    let renamed = lineage::moved(&place, published).and_then(|path| {
+        lineage::left_in(&change, &path, Some(record), "the document was renamed to it since")
+    });
+    Ok(renamed.map_or(Presence::Gone, Presence::Present))
 }

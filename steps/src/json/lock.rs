@@ -185,6 +185,10 @@ impl Lock {
     }
 }
 
+fn absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
 fn attempt(path: &str, exclusive: bool) -> Result<Try, StepError> {
     let cannot = |error: &std::io::Error| StepError::io(format!("open `{path}` for its lock"), error);
     let open = |write: bool| {
@@ -192,12 +196,12 @@ fn attempt(path: &str, exclusive: bool) -> Result<Try, StepError> {
     };
     // Only some network file systems need a file that is open for writing; others lock it either way.
     let opened = match open(exclusive) {
-        Err(error) if exclusive && error.kind() != ErrorKind::NotFound => open(false),
+        Err(error) if exclusive && !absent(&error) => open(false),
         opened => opened,
     };
     let file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Try::Absent),
+        Err(error) if absent(&error) => return Ok(Try::Absent),
         Err(error) => return Err(cannot(&error)),
     };
     let opened = file.metadata().map_err(|error| cannot(&error))?;

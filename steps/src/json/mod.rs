@@ -1,10 +1,12 @@
 //! `json`: reads, checks and changes a JSON document that another program uses too, taking turns with it by an flock.
 
 mod attributes;
+mod back;
 mod by_hand;
 mod change;
 mod edit;
 mod guest;
+mod lineage;
 mod lock;
 mod params;
 mod pointer;
@@ -15,7 +17,7 @@ mod tree;
 pub use lock::Effort;
 pub use params::{Append, Check, Params, Set};
 
-use crate::{hex::hex, watch::Files};
+use crate::{hex::hex, identity::Identity, watch::Files};
 use by_hand::Hand;
 use change::{Action, Change};
 use engine::{
@@ -23,18 +25,28 @@ use engine::{
     event::Phase,
     step::{ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
+use lineage::Known;
 use lock::{Lock, Turn};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::time::Duration;
-use store::Place;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use store::{Place, Record};
 use tree::Document;
 
 /// How long a look before or after the run waits for the lock; the latter then looks without, for writers replace the
 /// document whole.
 const GLANCE: Duration = Duration::from_secs(3);
+
+/// How long a record may be for the journal and for a command that a person types, in bytes.
+const BRIEF: usize = 4 << 10;
 
 /// The step type.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +114,9 @@ pub struct Intent {
     lock: String,
     /// What the names beside the document hold; empty for a step that only reads.
     mark: String,
+    /// What tells the document from another under its name.
+    #[serde(default)]
+    known: Known,
 }
 
 impl Step for Json {
@@ -128,9 +143,13 @@ impl Step for Json {
                       is taken back: `set` puts the earlier value back if the value still is what was set; `append` \
                       removes that element, wherever it is now, known by `id` or by being equal, if the members that \
                       were written still are as they were; `remove` puts the value back to its place, except in \
-                      `cleanup`, where it is gone. What was changed by others is left and named. What the undo needs \
+                      `cleanup`, where it is gone. What was changed by others is left and named: values are compared with the writing of \
+                      their numbers, for `1` and `1.0` are not the same, but not with the order of members. So is an element that \
+                      was moved within the document, and a document whose folder was renamed, or that was renamed or rotated \
+                      away while another took its name. What the undo needs \
                       (a record, and space for a full disk) is kept in hidden files beside the document until \
-                      then.\n\n`check` takes one or a list of `exists`, `valid` and `writable`.",
+                      then; a step in `cleanup` and a written `undo` keep nothing. In a written `undo` an element that the array \
+                      has already is not appended again.\n\n`check` takes one or a list of `exists`, `valid` and `writable`.",
             example: "job:\n  json:\n    path: /data/jobs.json\n    lock: /data/jobs.json.lock\n    append:\n      \
                       to: /jobs\n      value: { name: smoke, state: queued }\n    id: /name\n",
             errors: &[
@@ -197,26 +216,41 @@ impl Step for Json {
         let document = store::resolve(&params.path, params.create)?;
         let lock = lock(cx, params, &document, true)?.path;
         change(cx, params, &document, &lock, true)?;
-        let mark = match cx.phase {
+        let mark = if cx.is_final() {
             // Nothing is taken back there: another attempt clears away what this one may leave behind.
-            Phase::Cleanup => {
-                let digest = Sha256::digest(format!("{} {}", cx.services.run.id, cx.step));
-                hex(&digest[..12])
-            }
-            _ => engine::local::process::Tree::new().marker,
+            let what = if cx.undoing { "undo of " } else { "" };
+            let digest = Sha256::digest(format!("{} {what}{}", cx.services.run.id, cx.step));
+            hex(&digest[..12])
+        } else {
+            engine::local::process::Tree::new().marker
         };
-        Ok(Intent { document, lock, mark })
+        let known = Known::of_folder(&document)?;
+        Ok(Intent { document, lock, mark, known })
     }
 
     async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Output, StepError> {
         let mut effort = Effort::default();
         let mut output = if params.is_change() {
-            let keep = cx.phase != Phase::Cleanup;
+            let keep = !cx.is_final();
             let lock = lock_of(cx, params, intent, true);
             let lock = Lock { optional: lock.own && params.create, ..lock };
             let change = required_change(cx, params, intent)?;
             let (place, own, create) = (Place::new(&intent.document, &intent.mark), lock.own, params.create);
-            let work = move |locked: bool| guest::run(&change, &place, create, keep, own && !locked);
+            let (cx, intent) = (cx.clone(), intent.clone());
+            let runtime = tokio::runtime::Handle::current();
+            let work = move |locked: bool| {
+                let announce = |new: Option<(Identity, &Record)>| {
+                    let known = intent.known.clone();
+                    let known = match new {
+                        Some((new, record)) => known.publishing(new, brief(&cx, record)),
+                        None => known,
+                    };
+                    runtime.block_on(cx.amend(&Intent { known, ..intent.clone() }))
+                };
+                // An error always means that the document is as it was.
+                guest::run(&change, &place, create, keep, own && !locked, &announce)
+                    .map_err(StepError::without_effect)
+            };
             lock.hold(&mut effort, work).await?
         } else {
             let path = store::resolve(&params.path, false)?;
@@ -280,13 +314,11 @@ impl Step for Json {
         let mut effort = Effort::default();
         // An attempt that was given up may still be at work; it holds the lock until it is done.
         let lock = Lock { optional: true, ..lock_of(cx, params, intent, false) };
-        let work = move |_| {
-            let record = place.record()?;
-            record.map(|record| guest::output(&change, &record)).transpose().map(Turn::Done)
-        };
+        let known = intent.known.clone();
+        let work = move |_| guest::settle(&change, &place, &known).map(Turn::Done);
         Ok(match lock.hold(&mut effort, work).await? {
-            Some(output) => Settled::Happened(Output { lock: effort, ..output }),
-            None => Settled::NotHappened,
+            Settled::Happened(output) => Settled::Happened(Output { lock: effort, ..output }),
+            other => other,
         })
     }
 
@@ -303,9 +335,26 @@ impl Step for Json {
         let change = required_change(cx, params, intent)?;
         let place = Place::new(&intent.document, &intent.mark);
         let lock = Lock { optional: true, ..lock_of(cx, params, intent, true) };
-        let (own, output) = (lock.own, output.cloned());
-        let work = move |locked: bool| guest::undo(&change, &place, output.as_ref(), own && !locked);
-        lock.hold(&mut Effort::default(), work).await
+        let (own, output, known) = (lock.own, output.cloned(), intent.known.clone());
+        if cx.phase == Phase::Cleanup {
+            // What is removed there is gone; only what a kill has left on the way is ours to take away.
+            place.clear()?;
+            return Ok(Undone::NothingToDo);
+        }
+        let (to_do, at) = (change.clone(), place.clone());
+        let began = Arc::new(AtomicBool::new(false));
+        let begin = began.clone();
+        let work = move |locked: bool| {
+            begin.store(true, Ordering::Relaxed);
+            guest::undo(&to_do, &at, &known, output.as_ref(), own && !locked)
+        };
+        match lock.hold(&mut Effort::default(), work).await {
+            // The lock could not even be opened.
+            Err(error) if !guest::may_pass(error.class) && !began.load(Ordering::Relaxed) => {
+                Ok(Undone::CannotTell(guest::unseen(&change, &place, error)))
+            }
+            undone => undone,
+        }
     }
 
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
@@ -325,26 +374,35 @@ impl Step for Json {
             return Ok(Presence::Gone);
         }
         let place = Place::new(&intent.document, &intent.mark);
-        let beside = place.presence();
-        if beside != Presence::Gone {
-            return Ok(beside);
-        }
         let change = required_change(cx, params, intent)?;
         let lock = Lock { optional: true, limit: GLANCE, ..lock_of(cx, params, intent, false) };
-        let output = output.cloned();
-        let look = move |_| guest::trace(&change, &place, output.as_ref()).map(Turn::Done);
-        let left = match lock.hold(&mut Effort::default(), look.clone()).await {
+        let (output, known) = (output.cloned(), intent.known.clone());
+        let look = move |_| guest::presence(&change, &place, &known, output.as_ref()).map(Turn::Done);
+        match lock.hold(&mut Effort::default(), look.clone()).await {
             Err(error) if error.class == ErrorClass::Busy => {
                 let look = tokio::task::spawn_blocking(move || look(false)).await;
                 match look.map_err(|error| StepError::internal(format!("the task ended: {error}")))?? {
-                    Turn::Done(left) => left,
-                    Turn::Moved => None,
+                    Turn::Done(presence) => Ok(presence),
+                    Turn::Moved => Ok(Presence::Unknown("the document changed during the look".into())),
                 }
             }
-            left => left?,
-        };
-        Ok(left.map_or(Presence::Gone, Presence::Present))
+            presence => presence,
+        }
     }
+}
+
+/// A record that may stand in the journal: a long one, or one with a secret, stays beside the document.
+fn brief(cx: &Context, record: &Record) -> Option<Record> {
+    let earlier = record.earlier.as_deref().unwrap_or_default();
+    let secrets = &cx.services.secrets;
+    let hides = |text: &str| {
+        let mut value = serde_json::from_str(text).unwrap_or(Value::Null);
+        let seen = value.clone();
+        secrets.mask_value(&mut value);
+        secrets.mask(text) != text || value != seen
+    };
+    let fits = record.removed.len() + earlier.len() <= BRIEF && !hides(&record.removed) && !hides(earlier);
+    fits.then(|| record.clone())
 }
 
 /// The lock of the document at `path`.
@@ -435,14 +493,18 @@ fn change(
         StepError::new(ErrorClass::Invalid, message).hint("make it less deep")
     })?;
     let id = params.id.as_deref().map(pointer::parse).transpose()?;
-    let hand = Hand { document: document.to_owned(), lock: lock.to_owned() };
-    Ok(Some(Change { action, wanted, id, lenient: cx.phase == Phase::Cleanup, hand }))
+    let hand = Hand { document: document.to_owned(), lock: lock.to_owned(), ..Hand::default() };
+    Ok(Some(Change { action, wanted, id, lenient: cx.is_final(), once: cx.undoing, hand }))
 }
 
 fn required_change(cx: &Context, params: &Params, intent: &Intent) -> Result<Change, StepError> {
-    change(cx, params, &intent.document, &intent.lock, true)?.ok_or_else(|| {
+    let mut change = change(cx, params, &intent.document, &intent.lock, true)?.ok_or_else(|| {
         StepError::new(ErrorClass::Invalid, "expected one of `get`, `set`, `append`, `remove`, `check`")
-    })
+    })?;
+    let record = Place::new(&intent.document, &intent.mark).record_file();
+    change.hand.record = record.to_string_lossy().into_owned();
+    change.hand.by_record = intent.known.record.is_none();
+    Ok(change)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The document on disk: read whole, replaced by a rename, with a record beside it of how to take the change back.
 
 use super::{edit::Splice, tree::Document};
-use crate::hex::hex;
+use crate::{hex::hex, identity::Identity};
 use engine::{
     ErrorClass, StepError,
     host::shell_word,
@@ -46,6 +46,12 @@ pub(super) struct Record {
     pub(super) previous: Option<String>,
     /// How many elements like it the array held before.
     pub(super) same: u64,
+    /// How many were so much like it that one of them, changed, could be it.
+    #[serde(default)]
+    pub(super) similar: u64,
+    /// How many like it stood elsewhere in the document.
+    #[serde(default)]
+    pub(super) elsewhere: u64,
 }
 
 /// A document as it was found.
@@ -53,6 +59,7 @@ pub(super) struct Found {
     pub(super) text: String,
     pub(super) sha256: String,
     pub(super) metadata: Metadata,
+    pub(super) identity: Identity,
 }
 
 /// The document and the names beside it that belong to one attempt.
@@ -133,7 +140,8 @@ pub(super) fn read(path: &str) -> Result<Option<Found>, StepError> {
         StepError::new(ErrorClass::Corrupt, message)
             .hint(format!("file {0}; sed -n {line}p {0}", shell_word(path)))
     })?;
-    Ok(Some(Found { sha256: sha256(&text), text, metadata }))
+    let identity = Identity::of_open(&file).map_err(|error| cannot(&error))?;
+    Ok(Some(Found { sha256: sha256(&text), text, metadata, identity }))
 }
 
 /// The document as values.
@@ -171,6 +179,20 @@ pub(super) fn require_writable(path: &str, found: &Found, document: &Document) -
     })
 }
 
+/// The folder in which a document stands.
+pub(super) fn folder_of(path: &str) -> &Path {
+    Path::new(path).parent().unwrap_or(Path::new("/"))
+}
+
+/// Whether there is something under that name. A look that is denied is no proof that there is not.
+fn exists(path: &Path) -> Result<bool, StepError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StepError::io(format!("look at `{}`", path.display()), &error)),
+    }
+}
+
 fn remove(path: &Path) -> Result<(), StepError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -182,7 +204,7 @@ fn remove(path: &Path) -> Result<(), StepError> {
 
 impl Place {
     pub(super) fn new(path: &str, mark: &str) -> Self {
-        let folder = Path::new(path).parent().unwrap_or(Path::new("/")).to_owned();
+        let folder = folder_of(path).to_owned();
         Self { path: path.to_owned(), folder, mark: mark.to_owned() }
     }
 
@@ -215,14 +237,21 @@ impl Place {
         [self.record_file(), self.new_file(), self.undo_file(), self.space_file()]
     }
 
-    /// The record, if the document was changed by this attempt: it is written before the new document gets its name,
-    /// and with that the new file's own name is gone.
+    /// The same in the folder after that was renamed.
+    pub(super) fn within(&self, folder: &Path) -> Self {
+        let path = folder.join(Path::new(&self.path).file_name().unwrap_or_default());
+        Self { path: path.to_string_lossy().into_owned(), folder: folder.to_owned(), mark: self.mark.clone() }
+    }
+
+    /// Whether the new document still has a name of its own: it has not taken the place of the old one.
+    pub(super) fn is_unpublished(&self) -> Result<bool, StepError> {
+        exists(&self.new_file())
+    }
+
+    /// The record; it is written before the new document gets its name.
     pub(super) fn record(&self) -> Result<Option<Record>, StepError> {
         let path = self.record_file();
         let cannot = |error: &std::io::Error| StepError::io(format!("read `{}`", path.display()), error);
-        if self.new_file().exists() {
-            return Ok(None);
-        }
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
                 StepError::new(ErrorClass::Corrupt, format!("the record `{}`: {error}", path.display()))
@@ -237,32 +266,37 @@ impl Place {
         self.files().iter().try_for_each(|path| remove(path))
     }
 
-    /// Gives back the space that was put by.
-    pub(super) fn release(&self) -> Result<(), StepError> {
-        remove(&self.space_file())
+    /// Nothing is left beside the document but the record: what it holds is needed still.
+    pub(super) fn clear_but_record(&self) -> Result<(), StepError> {
+        self.files()[1..].iter().try_for_each(|path| remove(path))
     }
 
     /// What of this attempt is still beside the document.
-    pub(super) fn presence(&self) -> Presence {
-        match self.files().iter().find(|path| path.exists()) {
-            Some(path) => Presence::Present(Leftover {
-                what: format!("file `{}`", path.display()),
-                why: "it was made on the way".into(),
-                remove_with: format!("rm -- {}", shell_word(&path.to_string_lossy())),
-            }),
-            None => Presence::Gone,
+    pub(super) fn presence(&self) -> Result<Presence, StepError> {
+        for path in self.files() {
+            if exists(&path)? {
+                return Ok(Presence::Present(Leftover {
+                    what: format!("file `{}`", path.display()),
+                    why: "it was made on the way".into(),
+                    remove_with: format!("rm -- {}", shell_word(&path.to_string_lossy())),
+                }));
+            }
         }
+        Ok(Presence::Gone)
     }
 
     /// The document changes, or nothing does. False if somebody else changed it meanwhile.
     ///
-    /// With a record the change can be taken back later.
+    /// With a record the change can be taken back later. `announce` makes known what will have the document's name, and
+    /// that nothing will.
     pub(super) fn change(
         &self,
         found: Option<&Found>,
         text: &str,
         record: Option<&Record>,
+        announce: &dyn Fn(Option<Identity>) -> Result<(), StepError>,
     ) -> Result<bool, StepError> {
+        let mut announced = false;
         let changed = (|| {
             remove(&self.new_file())?;
             if let Some(record) = record {
@@ -272,30 +306,48 @@ impl Place {
                 let record =
                     serde_json::to_vec(record).map_err(|error| StepError::internal(error.to_string()))?;
                 let path = self.record_file();
+                remove(&path)?;
                 private(&path, |file| file.write_all(&record).and_then(|()| file.sync_all()))?;
             } else {
                 self.write(&self.new_file(), text, found)?;
             }
             self.sync();
-            self.swap(&self.new_file(), found)
+            let cannot = |error| StepError::io(format!("look at `{}`", self.new_file().display()), &error);
+            let new = Identity::of(&self.new_file()).map_err(cannot)?;
+            announced = true;
+            announce(new.clone())?;
+            self.swap(&self.new_file(), found, new.as_ref())
         })();
-        if !matches!(changed, Ok(true)) {
-            // The first error is the one to tell; what cannot be removed now is known by the intent.
-            let _gone = self.clear();
+        if matches!(changed, Ok(true)) {
+            return changed;
         }
+        // Only once it is known that nothing was published may the file go that proves it.
+        if announced && let Err(error) = announce(None) {
+            return changed.and(Err(error));
+        }
+        // The first error is the one to tell; what cannot be removed now is known by the intent.
+        let _gone = self.clear();
         changed
     }
 
-    /// The document as it was before, by whatever text that now means.
+    /// The document as it was before, by whatever text that now means. It takes the space that was put by.
     pub(super) fn restore(&self, found: &Found, text: &str) -> Result<bool, StepError> {
         let path = self.undo_file();
         remove(&path)?;
-        self.write(&path, text, Some(found))?;
-        let restored = self.swap(&path, Some(found))?;
-        if !restored {
-            remove(&path)?;
+        match fs::rename(self.space_file(), &path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(StepError::io(format!("make `{}`", path.display()), &error));
+            }
+            _ => {}
         }
-        Ok(restored)
+        let restored =
+            self.write(&path, text, Some(found)).and_then(|()| self.swap(&path, Some(found), None));
+        if !matches!(restored, Ok(true)) {
+            // The first error is the one to tell; half a document must not stay.
+            let removed = remove(&path);
+            return restored.and_then(|restored| removed.map(|()| restored));
+        }
+        restored
     }
 
     /// Removes the document that this attempt made.
@@ -319,7 +371,11 @@ impl Place {
         let document = self.path.as_str();
         let cannot = |error: &std::io::Error| StepError::io(format!("write `{document}`"), error);
         let mode = if found.is_some() { 0o600 } else { 0o644 };
-        let mut file = create(path, mode).map_err(|error| cannot(&error))?;
+        let mut file = match OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => create(path, mode),
+            there => there,
+        }
+        .map_err(|error| cannot(&error))?;
         if let Some(Found { metadata, .. }) = found {
             let now = file.metadata().map_err(|error| cannot(&error))?;
             if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
@@ -336,7 +392,8 @@ impl Place {
             let mode = Permissions::from_mode(metadata.mode() & 0o7777);
             file.set_permissions(mode).map_err(|error| cannot(&error))?;
         }
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| cannot(&error))
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.set_len(text.len() as u64));
+        written.and_then(|()| file.sync_all()).map_err(|error| cannot(&error))
     }
 
     /// Whether the document still is the file that was read.
@@ -350,7 +407,7 @@ impl Place {
     }
 
     /// Gives a new file the document's name.
-    fn swap(&self, new: &Path, found: Option<&Found>) -> Result<bool, StepError> {
+    fn swap(&self, new: &Path, found: Option<&Found>, own: Option<&Identity>) -> Result<bool, StepError> {
         let renamed = match found {
             Some(found) if !self.is_still(found)? => return Ok(false),
             Some(_) => fs::rename(new, &self.path),
@@ -359,7 +416,13 @@ impl Place {
                 renamed => renamed,
             },
         };
-        renamed.map_err(|error| StepError::io(format!("replace `{}`", self.path), &error))?;
+        if let Err(error) = renamed {
+            // A network file system can carry it out and lose the answer.
+            let now = Identity::of(Path::new(&self.path)).ok().flatten();
+            if !own.zip(now.as_ref()).is_some_and(|(own, now)| own.is(now)) {
+                return Err(StepError::io(format!("replace `{}`", self.path), &error));
+            }
+        }
         self.sync();
         Ok(true)
     }

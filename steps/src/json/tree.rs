@@ -99,7 +99,9 @@ impl Node {
 impl Document {
     /// Reads a text.
     pub(super) fn parse(text: String) -> Result<Self, Flaw> {
-        let mut reader = Reader { text: &text, at: 0, twice: None, path: Vec::new() };
+        // Some editors begin a file with a mark; it is no part of the value, and stays.
+        let at = text.strip_prefix('\u{feff}').map_or(0, |rest| text.len() - rest.len());
+        let mut reader = Reader { text: &text, at, twice: None, path: Vec::new() };
         reader.space();
         if reader.at == text.len() {
             return Err(reader.flaw("it is empty: expected a JSON value"));
@@ -176,7 +178,7 @@ pub(super) enum By {
     Value,
     /// The same value, and numbers written the same way.
     Writing,
-    /// The second may have members that the first has not.
+    /// As `Writing`; the second may have members that the first has not.
     Members,
 }
 
@@ -186,8 +188,8 @@ pub(super) fn alike(by: By, left: &Document, a: &Node, right: &Document, b: &Nod
         (Kind::Null, Kind::Null) => true,
         (Kind::Bool(a), Kind::Bool(b)) => a == b,
         (Kind::String(a), Kind::String(b)) => a == b,
-        (Kind::Number, Kind::Number) if by == By::Writing => left.raw(a) == right.raw(b),
-        (Kind::Number, Kind::Number) => same_number(left.raw(a), right.raw(b)),
+        (Kind::Number, Kind::Number) if by == By::Value => same_number(left.raw(a), right.raw(b)),
+        (Kind::Number, Kind::Number) => left.raw(a) == right.raw(b),
         (Kind::Array(a), Kind::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(by, left, a, right, b))
         }

@@ -1,5 +1,6 @@
 //! What is read, changed and refused.
 
+mod lineage;
 mod locks;
 mod undo;
 
