@@ -146,6 +146,14 @@ impl Bench {
         Started { kind, params, intent, result: Err(StepError::internal("not run")) }
     }
 
+    /// Runs a step whose intent was made before.
+    pub(crate) async fn go_on(&self, it: &mut Started) {
+        it.result = step(it.kind).run(&self.cx, &it.params, &it.intent).await;
+        if let Some(amended) = self.amended.lock().expect("whole").take() {
+            it.intent = amended;
+        }
+    }
+
     /// Asks what became of the step, as after a crash.
     pub(crate) async fn settle(&self, it: &Started) -> Result<Settled<Value>, StepError> {
         step(it.kind).settle(&self.cx, &it.params, &it.intent).await

@@ -5,6 +5,7 @@ use super::{
     address::Place,
     fields::Fields,
     link::{Link, Tries},
+    origin::{Fate, Missing, Origin},
     value,
 };
 use engine::{
@@ -33,6 +34,8 @@ pub struct Before {
     /// When the whole hash was to expire, in milliseconds since 1970 by the server's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
+    #[serde(default)]
+    pub(super) origin: Origin,
 }
 
 /// A field with its three values, the secrets in place.
@@ -80,7 +83,7 @@ impl Hash {
             Some(left) if left >= 0 => Some(clock(link).await?.saturating_add(left)),
             _ => None,
         };
-        Ok(Before { values, expires_at })
+        Ok(Before { values, expires_at, origin: Origin::of(link, &self.key).await? })
     }
 
     pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
@@ -91,6 +94,11 @@ impl Hash {
         for field in &fields {
             changes.arg(&field.name).arg(&field.set);
         }
+        changes.cmd("HMGET").arg(key.expose());
+        for field in &fields {
+            changes.arg(&field.name);
+        }
+        before.origin.put(link, &mut changes)?;
         let mut tries = Tries::default();
         let replies = loop {
             link.watch(&mut tries, key.expose().as_bytes()).await?;
@@ -103,6 +111,11 @@ impl Hash {
                 break replies;
             }
         };
+        let stored = replies.get(1).cloned().map(value::list).unwrap_or_default();
+        let same = |(field, stored): (&Field, &Reply)| *stored == Reply::BulkString(field.set.clone());
+        if stored.len() != fields.len() || !fields.iter().zip(&stored).all(same) {
+            return Err(super::stored_otherwise(&self.key, link));
+        }
         let value = replies.into_iter().next().map(|reply| value::to_json(&["HSET"], reply));
         Ok(Output { value: value.unwrap_or_default(), ..before.output() })
     }
@@ -112,20 +125,52 @@ impl Hash {
         link: &mut Link<'_>,
         before: &Before,
     ) -> Result<Settled<Output>, StepError> {
+        match before.origin.fate(link).await? {
+            Fate::Never => return Ok(Settled::NotHappened),
+            Fate::Happened => return Ok(Settled::Happened(before.output())),
+            Fate::Unclear(why) => return Ok(Settled::Unclear(why)),
+            Fate::Unmarked => {}
+        }
         let turned: Vec<Turned> = self.fields(link, before).await?.iter().map(Field::turned).collect();
         Ok(match turned.as_slice() {
             all if all.iter().all(|turned| *turned == Turned::AsBefore) => Settled::NotHappened,
+            _ if !self.is_unique(link) => {
+                Settled::Unclear(format!("fields of `{}` hold the values, perhaps by another", self.key))
+            }
             all if !all.contains(&Turned::Changed) => Settled::Happened(before.output()),
             _ => Settled::Unclear(format!("fields of `{}` hold other values", self.key)),
         })
     }
 
-    pub(super) async fn undo(&self, link: &mut Link<'_>, before: &Before) -> Result<Undone, StepError> {
+    /// Whether nobody else writes these values.
+    fn is_unique(&self, link: &Link<'_>) -> bool {
+        self.fields.0.iter().any(|(_, word)| word.0.contains(&link.cx.services.run.id))
+    }
+
+    pub(super) async fn undo(
+        &self,
+        link: &mut Link<'_>,
+        before: &Before,
+        ran: bool,
+    ) -> Result<Undone, StepError> {
+        let all: Vec<usize> = (0..before.values.len()).collect();
+        match before.origin.fate(link).await? {
+            Fate::Never if !ran => return Ok(Undone::NothingToDo),
+            Fate::Unclear(why) if !ran => return Ok(super::cannot_tell(self.left(link, before, &all, &why))),
+            Fate::Unmarked if !ran && !self.is_unique(link) => {
+                let fields = self.fields(link, before).await?;
+                let why = "it is not known who set it";
+                if fields.iter().any(|field| field.turned() == Turned::AsSet) {
+                    return Ok(super::cannot_tell(self.left(link, before, &all, why)));
+                }
+            }
+            _ => {}
+        }
         let key = link.cx.reveal(&self.key)?;
         match link.type_of(key.expose().as_bytes()).await?.as_str() {
             "hash" | "none" => {}
             _ => {
-                let all: Vec<usize> = (0..before.values.len()).collect();
+                before.origin.clear(link).await?;
                 return Ok(self.left(link, before, &all, "another put a value of another type there"));
             }
         }
@@ -138,16 +183,54 @@ impl Hash {
                 link.unwatch().await?;
                 break turned;
             }
-            if link.commit(&restore(key.expose(), &fields)).await?.is_some() {
+            let mut changes = restore(key.expose(), &fields);
+            before.origin.take(link, &mut changes)?;
+            if link.commit(&changes).await?.is_some() {
                 break turned;
             }
         };
+        if !turned.contains(&Turned::AsSet) {
+            before.origin.clear(link).await?;
+            if let Some(elsewhere) = self.elsewhere(link, before).await? {
+                return Ok(elsewhere);
+            }
+        }
         let changed: Vec<usize> =
             (0..turned.len()).filter(|place| turned[*place] == Turned::Changed).collect();
         Ok(match (changed.is_empty(), turned.contains(&Turned::AsSet)) {
             (false, _) => self.left(link, before, &changed, "another changed it since it was set"),
             (true, true) => Undone::Removed,
             (true, false) => Undone::NothingToDo,
+        })
+    }
+
+    /// Where the fields may be if they are not in their hash.
+    async fn elsewhere(&self, link: &mut Link<'_>, before: &Before) -> Result<Option<Undone>, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        let fields = self.with_before(link, before)?;
+        let ask = |key: &[u8]| {
+            let mut command = redis::cmd("HMGET");
+            command.arg(key);
+            for field in &fields {
+                command.arg(&field.name);
+            }
+            command
+        };
+        let is = |reply: &Reply| {
+            let wanted = fields.iter().map(|field| Reply::BulkString(field.set.clone()));
+            value::list(reply.clone()).into_iter().eq(wanted)
+        };
+        Ok(match before.origin.missing(link, "hash", key.expose(), ask, is).await? {
+            Missing::Gone => None,
+            Missing::Unclear(why) => {
+                let all: Vec<usize> = (0..before.values.len()).collect();
+                Some(super::cannot_tell(self.left(link, before, &all, &why)))
+            }
+            Missing::Renamed(to) => {
+                let mut gone: Vec<&[u8]> = vec![b"HDEL", &to];
+                gone.extend(self.fields.0.iter().map(|(name, _)| name.as_bytes()));
+                Some(Undone::Left(super::renamed(link, "fields", &self.key, &to, &gone)))
+            }
         })
     }
 

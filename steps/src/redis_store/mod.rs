@@ -7,7 +7,9 @@ mod errors;
 mod fields;
 mod hash;
 mod info;
+mod intent;
 mod link;
+mod origin;
 mod push;
 mod set;
 mod stream;
@@ -15,6 +17,7 @@ mod value;
 
 pub use check::{Check, Health};
 pub use hash::Hash;
+pub use intent::Intent;
 pub use push::{Push, Side};
 pub use set::Set;
 pub use stream::Add;
@@ -28,9 +31,11 @@ use engine::{
     Step, StepError,
     error::ErrorClass,
     quantity::Millis,
-    step::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
+    step::{ByHand, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Settled, Undone},
 };
+use intent::{change, finish};
 use link::Link;
+use origin::{Fate, Origin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -115,22 +120,6 @@ pub struct Output {
     pub took_ms: u64,
 }
 
-/// What was there before, so that it can be put back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Intent {
-    /// Nothing that this step type takes back.
-    Nothing,
-    /// Of `set`.
-    Set(set::Before),
-    /// Of `hash`.
-    Hash(hash::Before),
-    /// Of `push`.
-    Push(push::Before),
-    /// Of `add`.
-    Add(stream::Before),
-}
-
 /// What a step is told to do.
 enum Action<'a> {
     Command(&'a [Word]),
@@ -182,8 +171,14 @@ impl Step for Redis {
                       since is left as it is and named, with a command that puts back what was there. Where equal \
                       elements were in a list before and more were taken than pushed, nobody can tell whose remain: they \
                       are left and named too. Texts of more than 60 kB are not overwritten, for they could not be put back by \
-                      hand.\n\nAfter a crash `push` counts as not happened only if the server has pushed nothing since; \
-                      otherwise what is no longer in the list may have been taken, and only a person can tell.\n\n\
+                      hand.\n\nEach change is made in one transaction with a key of its own, `KEY:shakedown:…`, which is removed once the \
+                      journal knows of the change: after a crash it tells whether it happened, so that nothing equal of another is \
+                      taken for it. Where the user may make no such key, only values with `run.id` are known for sure after a \
+                      crash; of others it is said that it cannot be told. What is not at its key is gone only if it is the \
+                      same server (its `run_id`, or its data's `master_replid`), and no key was renamed, moved or swapped since; a \
+                      renamed one is looked for among up to 20,000 keys and named, all else cannot be told. A user who may not ask \
+                      `INFO` gets none of this. In `cleanup` and in a written `undo` no such key is made: after a crash \
+                      there, `push` may push once more.\n\n\
                       `check` takes one or a list of `reachable`, `writable` (a master with memory left that can save \
                       its data; nothing is written) and `persistent` (AOF or RDB is on).\n\n\
                       `redis-cli` commands in messages never hold the password: they ask for it.",
@@ -317,22 +312,24 @@ impl Step for Redis {
         let mut link = Link::open(cx, params).await?;
         // Asked before: after a change nothing may fail any more.
         let role = link.role().await;
-        // Who failed because another was first must not take what is there for its own.
-        let refused = StepError::without_effect;
         let output = match (params.action()?, intent) {
             (Action::Command(argv), _) => command::run(&mut link, argv, params.reads).await?,
             (Action::Check(checks), _) => {
                 Output { health: Some(check::look(&mut link, checks.list()).await?), ..Output::default() }
             }
-            (Action::Set(set), Intent::Set(before)) => set.run(&mut link, before).await.map_err(refused)?,
-            (Action::Hash(hash), Intent::Hash(before)) => {
-                hash.run(&mut link, before).await.map_err(refused)?
-            }
-            (Action::Push(push), Intent::Push(before)) => {
-                push.run(&mut link, before).await.map_err(refused)?
-            }
-            (Action::Add(add), Intent::Add(before)) => add.run(&mut link, before).await.map_err(refused)?,
-            _ => return Err(StepError::internal("the intent of a `redis` step is of another action")),
+            (action, intent) => match change(&mut link, &action, intent).await {
+                // This user may make no key of that name, or not with the other in one transaction.
+                Err(error) if intent.origin().is_some_and(|origin| origin.refused(&error)) => {
+                    let intent = intent.with(Origin::unmarked);
+                    cx.amend(&intent).await?;
+                    change(&mut link, &action, &intent).await?
+                }
+                Err(error) => return Err(error),
+                Ok(output) => {
+                    finish(&mut link, intent, &output).await?;
+                    output
+                }
+            },
         };
         let took_ms = Millis::from(began.elapsed()).0;
         Ok(Output { role, took_ms, ..output })
@@ -382,14 +379,26 @@ impl Step for Redis {
             return Ok(Undone::NothingToDo);
         }
         let mut link = Link::open(cx, params).await?;
-        match (action, intent) {
-            (Action::Set(set), Intent::Set(before)) => set.undo(&mut link, before).await,
-            (Action::Hash(hash), Intent::Hash(before)) => hash.undo(&mut link, before).await,
-            (Action::Push(push), Intent::Push(before)) => {
-                push.undo(&mut link, before, output.is_some()).await
-            }
+        let ran = output.is_some();
+        let undone = match (action, intent) {
+            (Action::Set(set), Intent::Set(before)) => set.undo(&mut link, before, ran).await,
+            (Action::Hash(hash), Intent::Hash(before)) => hash.undo(&mut link, before, ran).await,
+            (Action::Push(push), Intent::Push(before)) => push.undo(&mut link, before, ran).await,
             (Action::Add(add), Intent::Add(before)) => add.undo(&mut link, before, output).await,
             _ => Ok(Undone::NothingToDo),
+        };
+        // What one may not look at, or not here, is not gone; what is seen and may not be changed is left.
+        let refused = |error: &StepError| matches!(error.class, ErrorClass::Denied | ErrorClass::Unsupported);
+        match undone {
+            Err(error) if refused(&error) => Ok(match self.presence(cx, params, intent, output).await {
+                Ok(Presence::Present(left)) => Undone::Left(Leftover { why: error.message, ..left }),
+                _ => Undone::CannotTell(Leftover {
+                    what: format!("what was changed at `{}`", link.place.label),
+                    why: error.message,
+                    remove_with: self.by_hand(params, intent).map(|it| it.command).unwrap_or_default(),
+                }),
+            }),
+            undone => undone,
         }
     }
 
@@ -417,14 +426,47 @@ impl Step for Redis {
             return Ok(Presence::Gone);
         }
         let mut link = Link::open(cx, params).await?;
-        match (action, intent) {
+        if let (None, Some(origin)) = (output, intent.origin()) {
+            // What is alike is another's, unless it is known that there is something of ours.
+            match origin.fate(&mut link).await? {
+                Fate::Never => return Ok(Presence::Gone),
+                Fate::Unclear(why) => return Ok(Presence::Unknown(why)),
+                Fate::Happened | Fate::Unmarked => {}
+            }
+        }
+        let found = match (action, intent) {
             (Action::Set(set), Intent::Set(before)) => set.presence(&mut link, before).await,
             (Action::Hash(hash), Intent::Hash(before)) => hash.presence(&mut link, before).await,
             (Action::Push(push), Intent::Push(before)) => push.presence(&mut link, before).await,
             (Action::Add(add), Intent::Add(before)) => add.presence(&mut link, before, output).await,
             _ => Ok(Presence::Gone),
+        };
+        match (found?, intent.origin()) {
+            (Presence::Gone, Some(origin)) => origin.presence(&mut link).await,
+            (found, _) => Ok(found),
         }
     }
+}
+
+/// Another stored than was sent.
+fn stored_otherwise(key: &str, link: &Link<'_>) -> StepError {
+    let message = format!("`{}` holds something else at `{key}` than was sent to it", link.place.label);
+    StepError::new(ErrorClass::Corrupt, message).unknown_outcome()
+}
+
+/// What is left, as what nobody can tell.
+fn cannot_tell(undone: Undone) -> Undone {
+    match undone {
+        Undone::Left(left) => Undone::CannotTell(left),
+        other => other,
+    }
+}
+
+/// What is at another key now.
+fn renamed(link: &Link<'_>, what: &str, key: &str, to: &[u8], gone: &[&[u8]]) -> Leftover {
+    let shown = String::from_utf8_lossy(to);
+    let why = format!("`{key}` was renamed or copied to it since");
+    link.leftover(format!("{what} at key `{shown}`"), &why, link.place.type_bytes(gone))
 }
 
 /// # Errors

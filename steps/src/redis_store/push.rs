@@ -5,14 +5,15 @@ use super::{
     address::Place,
     info,
     link::{Link, Tries},
+    origin::{Fate, Missing, Origin},
     value,
 };
 use crate::word::Word;
 use engine::{
     ErrorClass, StepError,
-    step::{Presence, Settled, Undone},
+    step::{Leftover, Presence, Settled, Undone},
 };
-use redis::Pipeline;
+use redis::{Pipeline, Value as Reply};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,8 @@ pub struct Before {
     /// this step has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pushes: Option<(String, u64)>,
+    #[serde(default)]
+    pub(super) origin: Origin,
 }
 
 /// A distinct element.
@@ -127,18 +130,40 @@ impl Push {
         let pushes = self.pushes(link).await;
         let equal = counts(link, key.expose(), &elements).await?;
         let length = length(link, key.expose()).await?;
-        Ok(Before { equal, length, pushes })
+        Ok(Before { equal, length, pushes, origin: Origin::of(link, &self.key).await? })
     }
 
     pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
-        let mut command = redis::cmd(self.command());
-        command.arg(link.cx.reveal(&self.key)?.expose());
+        let key = link.cx.reveal(&self.key)?;
+        let mut values = Vec::new();
         for word in self.words()? {
-            command.arg(link.cx.reveal(&word.0)?.expose());
+            values.push(link.cx.reveal(&word.0)?.expose().as_bytes().to_vec());
         }
-        let reply = link.change(&command).await?;
-        let length = value::number(&reply).and_then(|length| u64::try_from(length).ok());
+        let mut changes = Pipeline::new();
+        changes.atomic().cmd(self.command()).arg(key.expose()).arg(&values);
+        let last = i64::try_from(values.len()).unwrap_or(i64::MAX);
+        let (from, to) = match self.side {
+            Side::Left => (0, last - 1),
+            Side::Right => (-last, -1),
+        };
+        changes.cmd("LRANGE").arg(key.expose()).arg(from).arg(to);
+        before.origin.put(link, &mut changes)?;
+        let replies = link.commit(&changes).await?.unwrap_or_default();
+        if let Side::Left = self.side {
+            values.reverse();
+        }
+        let stored = replies.get(1).cloned().map(value::list).unwrap_or_default();
+        if !stored.into_iter().eq(values.into_iter().map(Reply::BulkString)) {
+            return Err(super::stored_otherwise(&self.key, link));
+        }
+        let length = replies.first().and_then(value::number).and_then(|length| u64::try_from(length).ok());
         Ok(Output { length, earlier: Some(before.length > 0), ..Output::default() })
+    }
+
+    /// Whether nobody else pushes these elements.
+    fn is_unique(&self, link: &Link<'_>) -> bool {
+        let unique = |word: &Word| word.0.contains(&link.cx.services.run.id);
+        self.words().is_ok_and(|words| words.iter().all(unique))
     }
 
     pub(super) async fn settle(
@@ -148,7 +173,20 @@ impl Push {
     ) -> Result<Settled<Output>, StepError> {
         let elements = self.elements(Some(before))?;
         let key = link.cx.reveal(&self.key)?;
-        if link.type_of(key.expose().as_bytes()).await? == "list" {
+        match before.origin.fate(link).await? {
+            Fate::Never => return Ok(Settled::NotHappened),
+            Fate::Happened => {
+                let length = Some(length(link, key.expose()).await?);
+                return Ok(Settled::Happened(Output {
+                    length,
+                    earlier: Some(before.length > 0),
+                    ..Output::default()
+                }));
+            }
+            Fate::Unclear(why) => return Ok(Settled::Unclear(why)),
+            Fate::Unmarked => {}
+        }
+        if self.is_unique(link) && link.type_of(key.expose().as_bytes()).await? == "list" {
             let now = counts(link, key.expose(), &elements).await?;
             if elements.iter().zip(&now).all(|(element, now)| element.ours(*now) == element.pushed) {
                 let length = length(link, key.expose()).await?;
@@ -177,12 +215,23 @@ impl Push {
     ) -> Result<Undone, StepError> {
         let elements = self.elements(Some(before))?;
         let key = link.cx.reveal(&self.key)?;
-        if !ran && self.never_pushed(link, before).await {
-            return Ok(Undone::NothingToDo);
+        match before.origin.fate(link).await? {
+            Fate::Never if !ran => return Ok(Undone::NothingToDo),
+            Fate::Unclear(why) if !ran => return Ok(Undone::CannotTell(self.unclear(link, &why))),
+            Fate::Unmarked if !ran && self.never_pushed(link, before).await => {
+                return Ok(Undone::NothingToDo);
+            }
+            Fate::Unmarked if !ran && !self.is_unique(link) => {
+                return Ok(Undone::CannotTell(
+                    self.unclear(link, "it is not known whether they were pushed"),
+                ));
+            }
+            _ => {}
         }
         if link.type_of(key.expose().as_bytes()).await? != "list" {
             // A list that is empty, or gone for another value, holds none of ours.
-            return Ok(Undone::NothingToDo);
+            before.origin.clear(link).await?;
+            return Ok(self.elsewhere(link, before).await?.unwrap_or(Undone::NothingToDo));
         }
         let mut values = Vec::new();
         for element in &elements {
@@ -208,8 +257,10 @@ impl Push {
             }
             if removed == 0 {
                 link.unwatch().await?;
+                before.origin.clear(link).await?;
                 break (removed, unsure);
             }
+            before.origin.take(link, &mut changes)?;
             if link.commit(&changes).await?.is_some() {
                 break (removed, unsure);
             }
@@ -225,7 +276,33 @@ impl Push {
                 lines.join(" && "),
             )));
         }
-        Ok(if removed > 0 { Undone::Removed } else { Undone::NothingToDo })
+        if removed > 0 {
+            return Ok(Undone::Removed);
+        }
+        Ok(self.elsewhere(link, before).await?.unwrap_or(Undone::NothingToDo))
+    }
+
+    fn unclear(&self, link: &Link<'_>, why: &str) -> Leftover {
+        let what = format!("pushed elements of list `{}`", self.key);
+        link.leftover(what, why, link.place.type_in(&["LRANGE", &self.key, "0", "-1"]))
+    }
+
+    /// Where the elements may be if they are not in their list.
+    async fn elsewhere(&self, link: &mut Link<'_>, before: &Before) -> Result<Option<Undone>, StepError> {
+        let key = link.cx.reveal(&self.key)?;
+        let Some(word) = self.words()?.first() else { return Ok(None) };
+        let element = link.cx.reveal(&word.0)?;
+        let ask = |key: &[u8]| redis::cmd("LPOS").arg(key).arg(element.expose()).clone();
+        let is = |reply: &Reply| value::number(reply).is_some();
+        Ok(match before.origin.missing(link, "list", key.expose(), ask, is).await? {
+            Missing::Gone => None,
+            Missing::Unclear(why) => Some(Undone::CannotTell(self.unclear(link, &why))),
+            Missing::Renamed(to) => {
+                let one = self.signed(1).to_string();
+                let gone: [&[u8]; 4] = [b"LREM", &to, one.as_bytes(), word.0.as_bytes()];
+                Some(Undone::Left(super::renamed(link, "elements", &self.key, &to, &gone)))
+            }
+        })
     }
 
     pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {

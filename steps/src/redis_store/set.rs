@@ -3,6 +3,7 @@
 use super::{
     Output,
     link::{Link, Tries},
+    origin::{Fate, Missing, Origin},
     value,
     value::number,
 };
@@ -42,6 +43,8 @@ pub struct Before {
     expires_at: Option<i64>,
     /// When that was seen, by the same clock.
     seen_at: i64,
+    #[serde(default)]
+    pub(super) origin: Origin,
 }
 
 /// What is there now.
@@ -76,7 +79,8 @@ impl Set {
         let now = look(link, key.expose()).await?;
         let kept = |bytes: &Vec<u8>| value::kept(link.cx, &self.key, bytes);
         let value = now.value.as_ref().map(kept).transpose()?;
-        Ok(Before { value, expires_at: now.expires_at, seen_at: now.at })
+        let origin = Origin::of(link, &self.key).await?;
+        Ok(Before { value, expires_at: now.expires_at, seen_at: now.at, origin })
     }
 
     pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
@@ -91,17 +95,22 @@ impl Set {
             command.arg("PX").arg(ttl.0);
         }
         let mut changes = Pipeline::new();
-        changes.atomic().add_command(command);
+        changes.atomic().add_command(command).cmd("GET").arg(key.expose());
+        before.origin.put(link, &mut changes)?;
         let mut tries = Tries::default();
-        loop {
+        let replies = loop {
             link.watch(&mut tries, key.expose().as_bytes()).await?;
             // Nothing may be overwritten that the undo does not know of.
             if !before.is(&look(link, key.expose()).await?, earlier.as_deref()) {
                 return Err(super::changed_meanwhile(&self.key, link));
             }
-            if link.commit(&changes).await?.is_some() {
-                break;
+            if let Some(replies) = link.commit(&changes).await? {
+                break replies;
             }
+        };
+        match replies.get(1) {
+            Some(Reply::BulkString(stored)) if *stored == value.expose().as_bytes() => {}
+            _ => return Err(super::stored_otherwise(&self.key, link)),
         }
         Ok(Output { earlier: Some(before.value.is_some()), ..Output::default() })
     }
@@ -111,9 +120,17 @@ impl Set {
         link: &mut Link<'_>,
         before: &Before,
     ) -> Result<Settled<Output>, StepError> {
+        let happened = Output { earlier: Some(before.value.is_some()), ..Output::default() };
+        match before.origin.fate(link).await? {
+            Fate::Never => return Ok(Settled::NotHappened),
+            Fate::Happened => return Ok(Settled::Happened(happened)),
+            Fate::Unclear(why) => return Ok(Settled::Unclear(why)),
+            Fate::Unmarked => {}
+        }
         Ok(match self.now(link, before).await? {
+            Turned::AsSet | Turned::Expired if self.is_unique(link) => Settled::Happened(happened),
             Turned::AsSet | Turned::Expired => {
-                Settled::Happened(Output { earlier: Some(before.value.is_some()), ..Output::default() })
+                Settled::Unclear(format!("the key `{}` holds the value, perhaps by another", self.key))
             }
             // To set it again is no harm where it was set and removed since.
             Turned::AsBefore => Settled::NotHappened,
@@ -122,7 +139,27 @@ impl Set {
         })
     }
 
-    pub(super) async fn undo(&self, link: &mut Link<'_>, before: &Before) -> Result<Undone, StepError> {
+    /// Whether nobody else writes this value.
+    fn is_unique(&self, link: &Link<'_>) -> bool {
+        self.value.0.contains(&link.cx.services.run.id)
+    }
+
+    pub(super) async fn undo(
+        &self,
+        link: &mut Link<'_>,
+        before: &Before,
+        ran: bool,
+    ) -> Result<Undone, StepError> {
+        match before.origin.fate(link).await? {
+            Fate::Never if !ran => return Ok(Undone::NothingToDo),
+            Fate::Unclear(why) if !ran => return Ok(self.unclear(link, before, &why)),
+            Fate::Unmarked if !ran && !self.is_unique(link) => {
+                if matches!(self.now(link, before).await?, Turned::AsSet) {
+                    return Ok(self.unclear(link, before, "it is not known who set it"));
+                }
+            }
+            _ => {}
+        }
         let (key, value) = (link.cx.reveal(&self.key)?, link.cx.reveal(&self.value.0)?);
         match link.type_of(key.expose().as_bytes()).await?.as_str() {
             "string" | "none" => {}
@@ -138,11 +175,18 @@ impl Set {
                 link.unwatch().await?;
                 break turned;
             }
-            let changes = before.restore(key.expose(), earlier.as_deref(), now.at);
+            let mut changes = before.restore(key.expose(), earlier.as_deref(), now.at);
+            before.origin.take(link, &mut changes)?;
             if link.commit(&changes).await?.is_some() {
                 break turned;
             }
         };
+        if !matches!(turned, Turned::AsSet | Turned::Expired) {
+            before.origin.clear(link).await?;
+            if let Some(elsewhere) = self.elsewhere(link, before, value.expose().as_bytes()).await? {
+                return Ok(elsewhere);
+            }
+        }
         Ok(match turned {
             Turned::AsSet | Turned::Expired => Undone::Removed,
             Turned::AsBefore => Undone::NothingToDo,
@@ -151,6 +195,30 @@ impl Set {
             }
             Turned::Changed => self.left(link, before, "another changed it since it was set"),
         })
+    }
+
+    /// Where the value may be if it is not at its key.
+    async fn elsewhere(
+        &self,
+        link: &mut Link<'_>,
+        before: &Before,
+        value: &[u8],
+    ) -> Result<Option<Undone>, StepError> {
+        let (key, wanted) = (link.cx.reveal(&self.key)?, Reply::BulkString(value.to_vec()));
+        let ask = |key: &[u8]| redis::cmd("GET").arg(key).clone();
+        let missing =
+            before.origin.missing(link, "string", key.expose(), ask, |reply| *reply == wanted).await?;
+        Ok(match missing {
+            Missing::Gone => None,
+            Missing::Unclear(why) => Some(self.unclear(link, before, &why)),
+            Missing::Renamed(to) => {
+                Some(Undone::Left(super::renamed(link, "value", &self.key, &to, &[b"DEL", &to])))
+            }
+        })
+    }
+
+    fn unclear(&self, link: &Link<'_>, before: &Before, why: &str) -> Undone {
+        super::cannot_tell(self.left(link, before, why))
     }
 
     pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {

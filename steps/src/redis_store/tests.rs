@@ -1,6 +1,6 @@
 //! What needs a server and a moment between intent, effect and undo.
 
-use crate::testing::{Bench, Started, check, until};
+use crate::testing::{Bench, check, until};
 use engine::{
     ErrorClass,
     secret::{Secrets, mark},
@@ -26,19 +26,51 @@ impl Drop for Server {
     }
 }
 
+fn spawn(bench: &Bench, log: &str) -> Child {
+    Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", log, "--appendfsync", "always"])
+        .args(["--unixsocket", &bench.at("socket"), "--dir"])
+        .arg(bench.dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+/// What each action makes.
+fn actions() -> [(&'static str, Value); 4] {
+    [
+        ("set", json!({ "key": "k", "value": 1 })),
+        ("hash", json!({ "key": "h", "fields": { "f": 1 } })),
+        ("push", json!({ "key": "l", "value": "a" })),
+        ("add", json!({ "key": "s", "fields": { "f": 1 } })),
+    ]
+}
+
 impl Server {
     async fn start() -> Self {
+        Self::with("no").await
+    }
+
+    /// With or without a log of changes.
+    async fn with(log: &str) -> Self {
         let bench = Bench::new();
-        let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket", &bench.at("socket"), "--dir"])
-            .arg(bench.dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let server = Self { child, bench };
+        let mut server = Self { child: spawn(&bench, log), bench };
+        server.answers().await;
+        server
+    }
+
+    /// Ends the server, and starts it in the same place.
+    async fn again(&mut self, log: &str) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("ends");
+        self.child = spawn(&self.bench, log);
+        self.answers().await;
+    }
+
+    async fn answers(&mut self) {
+        let server = &*self;
         let ping = || json!({ "url": server.url(), "check": "reachable" });
         until("the server answers", async || server.bench.run("redis", ping()).await.is_ok()).await;
-        server
     }
 
     fn url(&self) -> String {
@@ -53,13 +85,6 @@ impl Server {
     async fn other(&self, argv: &[&str]) -> Value {
         let out = self.bench.run("redis", self.params("command", json!(argv))).await.expect("an answer");
         out["value"].clone()
-    }
-
-    /// The effect after its intent, as a run goes on.
-    async fn go_on(&self, started: &mut Started, params: &Value) {
-        let registry = crate::builtin();
-        let step = registry.get("redis").expect("the step type");
-        started.result = step.run(&self.bench.cx, params, &started.intent).await;
     }
 }
 
@@ -81,9 +106,9 @@ async fn what_changed_since_the_intent_is_not_overwritten() {
         ),
     ] {
         let params = server.params(action, what);
-        let mut started = server.bench.intend("redis", params.clone()).await;
+        let mut started = server.bench.intend("redis", params).await;
         server.other(change).await;
-        server.go_on(&mut started, &params).await;
+        server.bench.go_on(&mut started).await;
         let error = started.result.as_ref().expect_err("refused");
         assert_eq!(error.class, ErrorClass::Busy);
         assert!(!error.outcome_unknown && error.message.contains("in the very moment before"), "{error}");
@@ -110,18 +135,13 @@ async fn a_value_whose_time_is_over_gives_way_to_the_earlier_one() {
 async fn what_never_happened_needs_no_undo_and_what_happened_is_seen() {
     let server = Server::start().await;
     server.other(&["RPUSH", "l", "a", "a"]).await;
-    for (action, what) in [
-        ("set", json!({ "key": "k", "value": 1 })),
-        ("hash", json!({ "key": "h", "fields": { "f": 1 } })),
-        ("push", json!({ "key": "l", "value": "a" })),
-        ("add", json!({ "key": "s", "fields": { "f": 1 } })),
-    ] {
+    for (action, what) in actions() {
         let params = server.params(action, what);
-        let mut it = server.bench.intend("redis", params.clone()).await;
+        let mut it = server.bench.intend("redis", params).await;
         assert_eq!(server.bench.settle(&it).await, Ok(Settled::NotHappened), "{action}");
         assert_eq!(server.bench.presence(&it).await, Ok(Presence::Gone), "{action}");
         assert_eq!(server.bench.undo_blindly(&it).await, Ok(Undone::NothingToDo), "{action}");
-        server.go_on(&mut it, &params).await;
+        server.bench.go_on(&mut it).await;
         assert!(it.result.is_ok(), "{action}: {:?}", it.result);
         assert!(matches!(server.bench.settle(&it).await, Ok(Settled::Happened(_))), "{action}");
         assert!(matches!(server.bench.presence(&it).await, Ok(Presence::Present(_))), "{action}");
@@ -179,9 +199,8 @@ async fn equal_entries_of_others_are_not_taken_for_ours() {
     let params = server.params("add", json!({ "key": "s", "fields": { "f": "x" } }));
     let it = server.bench.start("redis", params).await;
     server.other(&["XADD", "s", "*", "f", "x"]).await;
-    assert!(matches!(server.bench.settle(&it).await, Ok(Settled::Unclear(_))));
-    assert!(matches!(server.bench.undo_blindly(&it).await, Ok(Undone::Left(_))));
-    assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed), "its id tells them apart");
+    assert!(matches!(server.bench.settle(&it).await, Ok(Settled::Happened(_))), "its id tells them apart");
+    assert_eq!(server.bench.undo_blindly(&it).await, Ok(Undone::Removed));
     assert_eq!(server.other(&["XLEN", "s"]).await, 1);
 }
 
@@ -250,4 +269,99 @@ fn parameters_that_do_not_go_together_are_told_while_reading() {
         let found = check("redis", &params).join("\n");
         assert!(found.contains(wrong), "{params}: {found}");
     }
+}
+
+#[tokio::test]
+async fn another_server_under_the_address_cannot_tell_and_one_that_came_back_can() {
+    for (action, what) in actions() {
+        let mut server = Server::with("yes").await;
+        let it = server.bench.start("redis", server.params(action, what.clone())).await;
+        server.again("yes").await;
+        assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed), "{action}: the data are back");
+        assert_eq!(server.other(&["DBSIZE"]).await, 0);
+
+        let mut server = Server::start().await;
+        let it = server.bench.start("redis", server.params(action, what)).await;
+        server.again("no").await;
+        let undone = server.bench.undo(&it).await;
+        let Ok(Undone::CannotTell(left)) = undone else { panic!("{action}: {undone:?}") };
+        assert!(left.why.contains("another server process answers"), "{left:?}");
+        let blind = server.bench.undo_blindly(&it).await;
+        assert!(matches!(blind, Ok(Undone::CannotTell(_))), "{action}: {blind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_made_like_it_before_it_happened_stays() {
+    let server = Server::start().await;
+    let others = [
+        &["SET", "k", "1"][..],
+        &["HSET", "h", "f", "1"],
+        &["RPUSH", "l", "a"],
+        &["XADD", "s", "*", "f", "1"],
+    ];
+    for ((action, what), other) in actions().into_iter().zip(others) {
+        let it = server.bench.intend("redis", server.params(action, what)).await;
+        server.other(other).await;
+        assert_eq!(server.bench.settle(&it).await, Ok(Settled::NotHappened), "{action}");
+        assert_eq!(server.bench.undo_blindly(&it).await, Ok(Undone::NothingToDo), "{action}");
+        assert_eq!(server.bench.presence(&it).await, Ok(Presence::Gone), "{action}");
+    }
+    assert_eq!(server.other(&["DBSIZE"]).await, 4, "and no mark");
+}
+
+#[tokio::test]
+async fn who_may_make_no_mark_is_told_what_cannot_be_known() {
+    let server = Server::start().await;
+    for key in ["k", "h", "l", "s"] {
+        let user = ["ACL", "SETUSER", key, "on", "nopass", &format!("~{key}"), "+@all"];
+        let user = server.bench.run("redis", server.params("command", json!(user))).await;
+        user.expect("made");
+    }
+    for (action, what) in actions() {
+        let mut params = server.params(action, what.clone());
+        params["user"] = what["key"].clone();
+        params["password"] = json!("any");
+        let it = server.bench.start("redis", params.clone()).await;
+        assert!(it.result.is_ok(), "{action}: {:?}", it.result);
+        assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed), "{action}");
+        assert_eq!(server.bench.undo(&it).await, Ok(Undone::NothingToDo), "{action}");
+        let it = server.bench.start("redis", params).await;
+        if action != "add" {
+            let settled = server.bench.settle(&it).await;
+            assert!(matches!(settled, Ok(Settled::Unclear(_))), "{action}: {settled:?}");
+            let blind = server.bench.undo_blindly(&it).await;
+            assert!(matches!(blind, Ok(Undone::CannotTell(_))), "{action}: {blind:?}");
+        }
+        assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed), "{action}");
+    }
+    assert_eq!(server.other(&["DBSIZE"]).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_final_leaves_no_mark_and_an_entry_once() {
+    let mut server = Server::start().await;
+    server.bench.cx.undoing = true;
+    for (action, what) in actions() {
+        for _ in 0..2 {
+            let it = server.bench.start("redis", server.params(action, what.clone())).await;
+            assert!(it.result.is_ok(), "{action}: {:?}", it.result);
+        }
+    }
+    server.bench.cx.undoing = false;
+    assert_eq!(server.other(&["XLEN", "s"]).await, 1);
+    assert_eq!(server.other(&["DBSIZE"]).await, 4);
+}
+
+#[tokio::test]
+async fn entries_that_others_add_all_the_time_keep_nobody_from_adding() {
+    let server = Server::start().await;
+    // Its clock is ahead of everybody's.
+    server.other(&["XADD", "s", "99999999999999-5", "f", "theirs"]).await;
+    let params = server.params("add", json!({ "key": "s", "fields": { "f": "x" } }));
+    let it = server.bench.start("redis", params).await;
+    let id = it.result.as_ref().expect("added")["id"].as_str().expect("an id").to_owned();
+    assert!(id.starts_with("100000000000000-"), "{id}");
+    assert_eq!(server.bench.undo(&it).await, Ok(Undone::Removed));
+    assert_eq!(server.other(&["XLEN", "s"]).await, 1);
 }

@@ -29,3 +29,4 @@
 mod json;
 mod judge;
 mod postgres;
+mod redis;
