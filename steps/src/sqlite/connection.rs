@@ -5,7 +5,9 @@ mod look;
 pub(super) use look::{is_wal, require_writable};
 
 use engine::{StepError, error::ErrorClass, host::Cancel, quantity::Millis, step::Context};
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
+use rusqlite::{
+    Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, ffi,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -283,6 +285,24 @@ pub(super) fn explain(connection: &Connection, error: &Error) -> StepError {
     made
 }
 
+/// Which rule a row breaks. Only with a rule of uniqueness is it another row that is in the way.
+fn constraint(error: &Error) -> (ErrorClass, String) {
+    let hint = match error.sqlite_error().map_or(0, |error| error.extended_code) {
+        ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
+            return (ErrorClass::Exists, "another row has these values already".to_owned());
+        }
+        ffi::SQLITE_CONSTRAINT_NOTNULL => "give the column a value",
+        ffi::SQLITE_CONSTRAINT_CHECK => "look at the rule: sqlite3 FILE .schema",
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => {
+            "the row that it refers to has to be there first, and those that refer to it gone"
+        }
+        ffi::SQLITE_CONSTRAINT_DATATYPE => "the table is STRICT: give a value of the column's type",
+        ffi::SQLITE_CONSTRAINT_TRIGGER => "look at the triggers: sqlite3 FILE .schema",
+        _ => "",
+    };
+    (ErrorClass::Invalid, hint.to_owned())
+}
+
 fn classify(database: &str, error: &Error) -> StepError {
     let text = error.to_string();
     let (class, hint) = match error.sqlite_error_code() {
@@ -301,9 +321,7 @@ fn classify(database: &str, error: &Error) -> StepError {
             (ErrorClass::NoSpace, "free space first; see: df -h".to_owned())
         }
         Some(ErrorCode::DiskFull) => (ErrorClass::NoSpace, "free space first; see: df -h".to_owned()),
-        Some(ErrorCode::ConstraintViolation) => {
-            (ErrorClass::Exists, "another row has these values already".to_owned())
-        }
+        Some(ErrorCode::ConstraintViolation) => constraint(error),
         Some(ErrorCode::OperationInterrupted) => (ErrorClass::Cancelled, String::new()),
         _ if text.contains("no such table")
             || text.contains("no such column")
@@ -314,8 +332,15 @@ fn classify(database: &str, error: &Error) -> StepError {
         _ if text.contains("syntax error") || text.contains("incomplete input") => {
             (ErrorClass::Invalid, String::new())
         }
+        _ if text.contains("because it is a view") => {
+            let hint = "a view takes changes only through an `INSTEAD OF` trigger: name the table behind it";
+            (ErrorClass::Invalid, hint.to_owned())
+        }
         _ => (ErrorClass::Internal, String::new()),
     };
+    let by_trigger =
+        error.sqlite_error().is_some_and(|it| it.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER);
+    let text = if by_trigger { format!("a trigger refuses it: {text}") } else { text };
     let made = StepError::new(class, format!("`{database}`: {text}"));
     if hint.is_empty() { made } else { made.hint(hint) }
 }

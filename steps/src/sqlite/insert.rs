@@ -1,43 +1,34 @@
-//! One row: inserted, found again, deleted only if it still is as it was written.
+//! One row: inserted, read back and written down before anybody can see it.
 
 use super::{
-    connection::{explain, immediate},
+    check::require_columns,
+    connection::explain,
+    file::DatabaseFile,
+    key::{At, Key, quoted},
+    made::{Altered, Made, Stored, named},
+    table::{Kind, Table},
     value::to_sql,
+    witness::{Change, Event, Witness, written},
 };
-use engine::{
-    StepError,
-    host::shell_word,
-    step::{Leftover, Presence, Settled, Undone},
-};
-use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value as SqlValue};
+use engine::{StepError, error::ErrorClass};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter, types::Value as SqlValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+/// How many of the latest rows are searched for such as are like the one to be inserted.
+const TWINS_AMONG: usize = 20_000;
+/// How many of these are remembered.
+const TWINS: usize = 100;
 
 /// A row to insert.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Insert {
-    /// The table.
+    /// The table; or a view that takes inserts.
     pub(super) into: String,
     /// Values by column; text, numbers, true and false (as 1 and 0), null.
     pub(super) values: Map<String, Value>,
-}
-
-/// What became of a row.
-enum Found {
-    Gone,
-    /// As it was written; its rowid.
-    AsWritten(i64),
-    /// Somebody changed a column that we wrote.
-    Changed(i64),
-    /// Several rows could be ours.
-    Unclear,
-}
-
-/// An identifier of SQL.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 impl Insert {
@@ -45,141 +36,255 @@ impl Insert {
         self.values.keys().cloned().collect()
     }
 
+    /// Whether a column was asked for: others belong to the program under test.
+    pub(super) fn writes(&self, column: &str) -> bool {
+        self.values.keys().any(|name| name.eq_ignore_ascii_case(column))
+    }
+
     fn bound(&self) -> Result<Vec<SqlValue>, StepError> {
         self.values.values().map(to_sql).collect()
     }
 
-    pub(super) fn highest_rowid(&self, connection: &Connection) -> Result<i64, StepError> {
-        super::check::require_columns(connection, &self.into, &self.columns())?;
-        let sql = format!("SELECT coalesce(max(rowid), 0) FROM {}", quoted(&self.into));
-        connection.query_row(&sql, [], |row| row.get(0)).map_err(|error| explain(connection, &error))
-    }
-
-    pub(super) fn run(&self, connection: &mut Connection) -> Result<i64, StepError> {
-        super::check::require_columns(connection, &self.into, &self.columns())?;
+    /// The strict rule takes the place of what the schema says of conflicts: nothing is replaced, nothing ignored.
+    fn statement(&self) -> String {
         let columns: Vec<String> = self.values.keys().map(|name| quoted(name)).collect();
         let marks = vec!["?"; columns.len()].join(", ");
-        let sql = match columns.is_empty() {
-            true => format!("INSERT INTO {} DEFAULT VALUES", quoted(&self.into)),
-            false => format!("INSERT INTO {} ({}) VALUES ({marks})", quoted(&self.into), columns.join(", ")),
-        };
-        let values = self.bound()?;
-        immediate(connection, |transaction| {
-            transaction.execute(&sql, params_from_iter(values))?;
-            Ok(transaction.last_insert_rowid())
-        })
-    }
-
-    /// Columns that hold what was written, as SQL; `IS` also compares NULL.
-    fn as_written(&self) -> String {
-        let parts: Vec<String> = self.values.keys().map(|name| format!("{} IS ?", quoted(name))).collect();
-        if parts.is_empty() { "1".to_owned() } else { parts.join(" AND ") }
-    }
-
-    fn find(
-        &self,
-        connection: &Connection,
-        above: Option<i64>,
-        rowid: Option<i64>,
-    ) -> Result<Found, StepError> {
-        let failed = |error: rusqlite::Error| explain(connection, &error);
-        let table = quoted(&self.into);
-        let mut values = self.bound()?;
-        if let Some(rowid) = rowid {
-            let sql = format!("SELECT {} FROM {table} WHERE rowid = ?", self.as_written());
-            values.push(SqlValue::Integer(rowid));
-            let same =
-                connection.query_row(&sql, params_from_iter(values), |row| row.get::<_, bool>(0)).optional();
-            return Ok(match same.map_err(failed)? {
-                None => Found::Gone,
-                Some(true) => Found::AsWritten(rowid),
-                Some(false) => Found::Changed(rowid),
-            });
+        let into = quoted(&self.into);
+        match columns.is_empty() {
+            true => format!("INSERT OR ABORT INTO main.{into} DEFAULT VALUES"),
+            false => format!("INSERT OR ABORT INTO main.{into} ({}) VALUES ({marks})", columns.join(", ")),
         }
-        // The run died before it learned the id: only a new row with exactly these values can be ours.
-        let Some(above) = above else { return Ok(Found::Gone) };
-        let sql = format!("SELECT rowid FROM {table} WHERE {} AND rowid > ? LIMIT 2", self.as_written());
-        values.push(SqlValue::Integer(above));
-        let mut statement = connection.prepare(&sql).map_err(failed)?;
-        let rows: Vec<i64> = statement
-            .query_map(params_from_iter(values), |row| row.get(0))
-            .and_then(Iterator::collect)
-            .map_err(failed)?;
-        Ok(match rows.as_slice() {
-            [] => Found::Gone,
-            [only] => Found::AsWritten(*only),
-            _ => Found::Unclear,
-        })
     }
 
-    /// Whether the row was inserted by an attempt whose outcome is unknown.
-    pub(super) fn settle(
-        &self,
-        connection: &Connection,
-        above: Option<i64>,
-    ) -> Result<Settled<i64>, StepError> {
-        Ok(match self.find(connection, above, None)? {
-            Found::Gone => Settled::NotHappened,
-            Found::AsWritten(rowid) | Found::Changed(rowid) => Settled::Happened(rowid),
-            Found::Unclear => Settled::Unclear("several new rows have its values".into()),
-        })
+    /// Rows that hold what will be written: they are not ours, whatever happens to their keys or to ours.
+    pub(super) fn twins(&self, connection: &Connection) -> Result<Vec<Key>, StepError> {
+        require_columns(connection, &self.into, &self.columns())?;
+        let Some(table) = self.table(connection)? else { return Ok(Vec::new()) };
+        let Some(rowid) = table.rowid.filter(|_| table.kind == Kind::Table && !self.values.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let latest = format!(
+            "{rowid} IN (SELECT {rowid} FROM main.{} ORDER BY {rowid} DESC LIMIT {TWINS_AMONG})",
+            quoted(&table.name)
+        );
+        let same = self.values.keys().map(|name| format!(" AND {} IS ?", quoted(name)));
+        let condition = std::iter::once(latest).chain(same).collect::<String>();
+        let found = table.rows(connection, &condition, self.bound()?, TWINS)?;
+        Ok(found.into_iter().map(|at| at.key).collect())
     }
 
-    pub(super) fn undo(
+    pub(super) fn table(&self, connection: &Connection) -> Result<Option<Table>, StepError> {
+        Table::load(connection, &self.into)
+    }
+
+    /// Tables that triggers would write, too.
+    pub(super) fn would_also_write(&self, connection: &mut Connection) -> Result<Vec<String>, StepError> {
+        require_columns(connection, &self.into, &self.columns())?;
+        let written = written(connection, &self.statement())?;
+        let others = written.into_keys().filter(|table| !table.eq_ignore_ascii_case(&self.into));
+        Ok(others.filter(|table| !table.starts_with("sqlite_")).map(|table| format!("`{table}`")).collect())
+    }
+
+    /// Inserts it. `publish` is given all that came of it while nobody else can see it; only once that is durable it is
+    /// committed.
+    ///
+    /// # Errors
+    /// It cannot be inserted, or not without touching what is another's. Nothing was, if the error says so.
+    pub(super) fn run(
         &self,
         connection: &mut Connection,
         database: &str,
-        above: Option<i64>,
-        rowid: Option<i64>,
-    ) -> Result<Undone, StepError> {
-        match self.find(connection, above, rowid)? {
-            Found::Gone => Ok(Undone::NothingToDo),
-            Found::Changed(rowid) => {
-                Ok(Undone::Left(self.leftover(database, rowid, "it was changed since it was written")))
-            }
-            Found::Unclear => Ok(Undone::Left(Leftover {
-                what: format!("a row of `{}` in `{database}`", self.into),
-                why: "several new rows have its values".into(),
-                remove_with: format!("sqlite3 {} 'SELECT rowid, * FROM {}'", shell_word(database), self.into),
-            })),
-            Found::AsWritten(rowid) => {
-                // Checked once more inside of the transaction: nobody can change it in between.
-                let sql =
-                    format!("DELETE FROM {} WHERE rowid = ? AND {}", quoted(&self.into), self.as_written());
-                let mut values = vec![SqlValue::Integer(rowid)];
-                values.extend(self.bound()?);
-                let deleted =
-                    immediate(connection, |transaction| transaction.execute(&sql, params_from_iter(values)))?;
-                match deleted {
-                    0 => Ok(Undone::Left(self.leftover(database, rowid, "it was changed in this moment"))),
-                    _ => Ok(Undone::Removed),
-                }
+        file: &DatabaseFile,
+        publish: impl Fn(&Made) -> Result<(), StepError>,
+    ) -> Result<Made, StepError> {
+        let transaction = self.prepare(connection, database, file, publish);
+        let (transaction, made) = transaction.map_err(StepError::without_effect)?;
+        match transaction.commit() {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                let explained = explain(connection, &error);
+                // A lock that was in the way left all as it was.
+                let certain = explained.class == ErrorClass::Busy;
+                Err(if certain { explained.without_effect() } else { explained })
             }
         }
     }
 
-    pub(super) fn presence(
+    fn prepare<'c>(
+        &self,
+        connection: &'c mut Connection,
+        database: &str,
+        file: &DatabaseFile,
+        publish: impl Fn(&Made) -> Result<(), StepError>,
+    ) -> Result<(Transaction<'c>, Made), StepError> {
+        require_columns(connection, &self.into, &self.columns())?;
+        let statement = self.statement();
+        let witness = Witness::over(connection, vec![statement.clone()], false)?;
+        let connection: &'c Connection = connection;
+        let failed = |error: rusqlite::Error| explain(connection, &error);
+        let transaction =
+            Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
+        file.require(database)?;
+        let table = self.table(&transaction)?.ok_or_else(|| self.nothing("it is gone"))?;
+        let changed = transaction.execute(&statement, params_from_iter(self.bound()?)).map_err(|error| {
+            let explained = explain(connection, &error);
+            self.refused(&transaction, &table, &error, explained)
+        })?;
+        let made = self.made(&transaction, &table, changed, &witness)?;
+        publish(&made)?;
+        file.require(database)?;
+        Ok((transaction, made))
+    }
+
+    /// Everything that came of the insert; an error if that is not just what was asked for.
+    fn made(
         &self,
         connection: &Connection,
-        database: &str,
-        above: Option<i64>,
-        rowid: Option<i64>,
-    ) -> Result<Presence, StepError> {
-        Ok(match self.find(connection, above, rowid)? {
-            Found::Gone => Presence::Gone,
-            Found::AsWritten(rowid) | Found::Changed(rowid) => {
-                Presence::Present(self.leftover(database, rowid, "it is still there"))
+        table: &Table,
+        changed: usize,
+        witness: &Witness,
+    ) -> Result<Made, StepError> {
+        if changed != 1 && table.kind != Kind::View {
+            return Err(self.nothing("a trigger or the table's own rule for conflicts ignores it"));
+        }
+        let events = witness.seen(connection)?;
+        let (born, altered) = sorted(&events, &table.name)?;
+        let schema = schema_version(connection)?;
+        let (mut own, mut others) = (None, Vec::new());
+        let last = connection.last_insert_rowid();
+        for (name, key) in born {
+            let Some(home) = Table::load(connection, &name)? else { continue };
+            let found = home.under(connection, &key)?;
+            let [at] = found.as_slice() else {
+                let message = format!(
+                    "`{name}` has no key, and {} as the one to be inserted: it could not be told from them",
+                    if found.len() == 2 { "a row is just".to_owned() } else { "rows are just".to_owned() }
+                );
+                return Err(StepError::new(ErrorClass::Unsupported, message));
+            };
+            let stored = Stored { table: home.name.clone(), root: home.root, at: at.clone() };
+            let is_own = home.name == table.name && (at.rowid.is_none() || at.rowid == Some(last));
+            match is_own && own.is_none() {
+                true => own = Some(stored),
+                false => others.push(stored),
             }
-            Found::Unclear => Presence::Unknown("several new rows have its values".into()),
-        })
+        }
+        // A trigger may have given it another key.
+        if own.is_none()
+            && let Some(at) = others.iter().position(|stored| stored.table == table.name)
+        {
+            own = Some(others.remove(at));
+        }
+        let mut unwatched = witness.unwatched.clone();
+        if table.kind == Kind::Virtual {
+            unwatched.remove(&table.name);
+            own = self.virtual_row(connection, table, last)?;
+        }
+        match table.kind {
+            Kind::View if others.is_empty() && altered.is_empty() && unwatched.is_empty() => {
+                return Err(self.nothing("the triggers of the view ignore it"));
+            }
+            Kind::View => {}
+            _ if own.is_none() => return Err(self.nothing("a trigger takes it away again")),
+            _ => {}
+        }
+        Ok(Made { row: own, others, altered, unwatched: unwatched.into_iter().collect(), schema })
     }
 
-    fn leftover(&self, database: &str, rowid: i64, why: &str) -> Leftover {
-        let sql = format!("DELETE FROM {} WHERE rowid = {rowid}", quoted(&self.into));
-        Leftover {
-            what: format!("row {rowid} of `{}` in `{database}`", self.into),
-            why: why.to_owned(),
-            remove_with: format!("sqlite3 {} {}", shell_word(database), shell_word(&sql)),
+    fn virtual_row(
+        &self,
+        connection: &Connection,
+        table: &Table,
+        rowid: i64,
+    ) -> Result<Option<Stored>, StepError> {
+        let Some(name) = table.rowid else { return Ok(None) };
+        let key = Key(vec![(name.to_owned(), super::key::Exact::Integer(rowid))]);
+        let found = table.under(connection, &key)?;
+        Ok(found.into_iter().next().map(|at| Stored { table: table.name.clone(), root: table.root, at }))
+    }
+
+    fn nothing(&self, why: &str) -> StepError {
+        StepError::new(ErrorClass::Invalid, format!("nothing was inserted into `{}`: {why}", self.into))
+            .hint("look at its triggers: sqlite3 FILE .schema")
+    }
+
+    /// An insert that SQLite refused.
+    fn refused(
+        &self,
+        connection: &Connection,
+        table: &Table,
+        error: &rusqlite::Error,
+        explained: StepError,
+    ) -> StepError {
+        use rusqlite::ffi;
+        let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        match code {
+            ffi::SQLITE_CONSTRAINT_DATATYPE => {
+                let types = column_types(connection, &table.name).unwrap_or_default();
+                explained.hint(format!("the table is STRICT; its columns are: {types}"))
+            }
+            _ => explained,
         }
     }
+
+    /// For a step that nobody takes back and that may be done again after a kill: whether the row that is in the way is the
+    /// very row that it would insert.
+    pub(super) fn is_there(&self, connection: &Connection) -> Result<Option<At>, StepError> {
+        let Some(table) = self.table(connection)?.filter(|table| table.kind == Kind::Table) else {
+            return Ok(None);
+        };
+        let columns = self.values.keys();
+        let same: Vec<String> = columns.map(|name| format!("{} IS ? COLLATE BINARY", quoted(name))).collect();
+        let condition = if same.is_empty() { "0".to_owned() } else { same.join(" AND ") };
+        let found = table.rows(connection, &condition, self.bound()?, 2)?;
+        Ok(found.into_iter().next())
+    }
+}
+
+pub(super) fn schema_version(connection: &Connection) -> Result<i64, StepError> {
+    let version = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
+    version.map_err(|error| explain(connection, &error))
+}
+
+fn column_types(connection: &Connection, table: &str) -> rusqlite::Result<String> {
+    let sql = "SELECT group_concat(name || ' ' || type, ', ') FROM pragma_table_info(?1, 'main')";
+    connection.query_row(sql, [table], |row| row.get(0))
+}
+
+/// The rows that were born and those of others that were changed; an error if a row of another was deleted.
+type Sorted = (Vec<(String, Key)>, Vec<Altered>);
+
+fn sorted(events: &[Event], own: &str) -> Result<Sorted, StepError> {
+    let mut born: Vec<(String, Key)> = Vec::new();
+    let mut altered: Vec<Altered> = Vec::new();
+    for Event { table, change } in events {
+        let place =
+            |born: &[(String, Key)], key: &Key| born.iter().position(|(name, it)| name == table && it == key);
+        match change {
+            Change::Inserted(at) => born.push((table.clone(), at.key.clone())),
+            Change::Deleted(at) => match place(&born, &at.key) {
+                Some(at) => drop(born.remove(at)),
+                None => {
+                    let what = named(table, &at.key, "it").replace(" in `it`", "");
+                    let message = format!(
+                        "nothing was inserted into `{own}`: a trigger would delete {what}, which is another's"
+                    );
+                    return Err(StepError::new(ErrorClass::Exists, message)
+                        .hint("look at its triggers: sqlite3 FILE .schema"));
+                }
+            },
+            Change::Updated { from, to } => match place(&born, &from.key) {
+                Some(at) => born[at].1 = to.key.clone(),
+                None => match altered.iter_mut().find(|it| it.table == *table && it.key == from.key) {
+                    Some(known) => known.key = to.key.clone(),
+                    None => altered.push(Altered {
+                        table: table.clone(),
+                        key: to.key.clone(),
+                        before: from.row.clone(),
+                    }),
+                },
+            },
+        }
+    }
+    Ok((born, altered))
 }

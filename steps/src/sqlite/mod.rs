@@ -2,9 +2,19 @@
 
 mod check;
 mod connection;
+mod effect;
+mod fate;
+mod file;
 mod insert;
+mod key;
+mod made;
+mod query;
 mod reserve;
+mod statement;
+mod table;
+mod undo;
 mod value;
+mod witness;
 
 pub use check::{Check, Health};
 pub use connection::Effort;
@@ -15,10 +25,12 @@ use connection::{Access, Task};
 use engine::{
     Step, StepError,
     error::ErrorClass,
-    host::shell_word,
     quantity::Millis,
-    step::{Changes, Context, Description, Docs, Leftover, ParamsView, Presence, Probe, Settled, Undone},
+    step::{ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
+use file::{Content, DatabaseFile};
+use key::Key;
+use made::Made;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -77,12 +89,18 @@ pub struct Output {
     /// `query`: the names of the columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
-    /// `insert`: the new row's id.
+    /// `insert`: the new row's id; missing where a table or view has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rowid: Option<i64>,
     /// `insert` and `execute`: how many rows changed.
     #[serde(default)]
     pub changes: u64,
+    /// `insert`: the new row by its key, such as `row 5`; empty for a view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inserted: Option<String>,
+    /// `insert`: what triggers did because of it, such as ``1 row in `audit` ``.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub triggered: String,
     /// `check`: what was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -94,9 +112,21 @@ pub struct Output {
 /// What must be known to find the inserted row again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Intent {
-    /// The highest rowid before: the new row's is above.
-    #[serde(default)]
+    /// The highest rowid before, in the journals of versions that knew no better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     above: Option<i64>,
+    /// The file that the name stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<DatabaseFile>,
+    /// Its content once the row was in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Content>,
+    /// Rows that were like it before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    twins: Vec<Key>,
+    /// What was inserted; known, and written down, before the commit. Without it nothing was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<Made>,
     /// The file that takes up the space which the undo needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reserve: Option<String>,
@@ -117,9 +147,15 @@ impl Step for Sqlite {
             details: "Reads open the database read-only; nothing ever creates it. Writes are short `BEGIN IMMEDIATE` \
                       transactions. Locks of others are waited for up to `busy_timeout`, and the waits are counted \
                       in `out.db`. The journal mode is never changed, and no checkpoint or vacuum is run.\n\n\
-                      `insert` is undone by deleting that row, but only if the columns that were written still hold \
-                      what was written; other columns belong to the program under test. The space that this takes is put by \
-                      in a hidden file beside the database, so that a full disk cannot keep the row. `execute` needs a written \
+                      `insert` adds exactly one row, by the strict rule for conflicts: a schema that would replace or ignore makes the \
+                      step fail. The row is read back and its key written down before the commit, so that a kill at any moment is \
+                      recovered. It is undone by deleting that row, found by its key in the same file, but only if the columns that \
+                      were written still hold what was stored, type and bytes; other columns belong to the program under test. Rows that \
+                      triggers inserted because of it are deleted with it; `out.triggered` tells of them. If the deletion would change \
+                      a row of another, by a trigger or a foreign key, nothing is deleted and the row is named. Counters of \
+                      AUTOINCREMENT are not turned back. The space that the undo takes is put by \
+                      in a hidden file beside the database, so that a full disk cannot keep the row; not in `cleanup` or a written \
+                      `undo`, which nobody takes back. `execute` is one statement and needs a written \
                       `undo`. `check` takes one or a list of `exists`, `readable`, `writable`, `wal`, `quick`, `full` \
                       and `schema` (with `table` and `columns`).\n\nBLOBs appear as `{\"$blob\": \"hex\"}`.",
             example: "record:\n  sqlite:\n    database: /data/media_status.db\n    insert:\n      into: media_transfer_status\n      \
@@ -182,6 +218,16 @@ impl Step for Sqlite {
                 wrong.push((key.into(), format!("`{key}` goes with `check: schema`")));
             }
         }
+        for key in ["execute", "query"] {
+            let literal = view.get(key).and_then(Value::as_str).filter(|_| view.is_known(key));
+            let count = literal.map_or(0, statement::count);
+            if count > 1 {
+                wrong.push((
+                    key.into(),
+                    format!("expected one statement, found {count}: write a step for each"),
+                ));
+            }
+        }
         wrong
     }
 
@@ -191,74 +237,71 @@ impl Step for Sqlite {
 
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
         let params = params.clone();
-        let into = params.insert.as_ref().map(|insert| (insert.into.clone(), insert.columns()));
+        let into = params.insert.clone();
         let looks_only = cx.services.looks_only;
-        let (health, _) = Task::new(cx, &params.database, params.busy_timeout, Access::Write)
+        let ((health, besides), _) = Task::new(cx, &params.database, params.busy_timeout, Access::Write)
             .run(move |connection| {
                 let health = check::look(connection, &[Check::Writable], None, &[], looks_only)?;
-                if let Some((table, columns)) = &into {
-                    check::require_columns(connection, table, columns)?;
+                let mut besides = Vec::new();
+                if let Some(insert) = &into {
+                    besides = insert.would_also_write(connection)?;
                 }
-                Ok(health)
+                Ok((health, besides))
             })
             .await?;
         let mode = health.journal_mode.map(|mode| mode.to_uppercase()).unwrap_or_default();
-        Ok(Probe::would_pass(format!("writable, {mode}")))
+        let besides = match besides.as_slice() {
+            [] => String::new(),
+            tables => format!("; triggers write {} too", tables.join(", ")),
+        };
+        Ok(Probe::would_pass(format!("writable, {mode}{besides}")))
     }
 
     async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
         let Some(insert) = params.insert.clone() else { return Ok(Intent::default()) };
-        let ((above, page), _) = Task::new(cx, &params.database, params.busy_timeout, Access::Read)
-            .run(move |connection| {
-                Ok((insert.highest_rowid(connection)?, connection::page_size(connection)?))
-            })
+        let ((twins, page), _) = Task::new(cx, &params.database, params.busy_timeout, Access::Read)
+            .run(move |connection| Ok((insert.twins(connection)?, connection::page_size(connection)?)))
             .await?;
-        let mark = engine::local::process::Tree::new().marker;
-        let reserve = Some(reserve::path(&params.database, &mark));
-        Ok(Intent { above: Some(above), reserve, reserve_bytes: page * reserve::PAGES })
+        let file = Some(DatabaseFile::at(&params.database)?);
+        let mut intent = Intent { file, twins, ..Intent::default() };
+        // Who is not taken back needs no space for it.
+        if !cx.is_final() {
+            let mark = engine::local::process::Tree::new().marker;
+            intent.reserve = Some(reserve::path(&params.database, &mark));
+            intent.reserve_bytes = page * reserve::PAGES;
+        }
+        Ok(intent)
     }
 
     async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Output, StepError> {
-        let access = match params.insert.is_some() || params.execute.is_some() {
-            true => Access::Write,
-            false => Access::Read,
+        if let Some(insert) = &params.insert {
+            return self.insert(cx, params, insert, intent).await;
+        }
+        let access = match (&params.execute, &params.check) {
+            (Some(_), _) => Access::Write,
+            (_, Some(checks)) if checks.list().contains(&Check::Writable) => Access::Write,
+            _ => Access::Read,
         };
         let task = Task::new(cx, &params.database, params.busy_timeout, access);
+        let looks_only = cx.services.looks_only;
         let params = params.clone();
-        if let Some(checks) = &params.check {
-            let wanted = checks.list().to_vec();
-            let access = match wanted.contains(&Check::Writable) {
-                true => Access::Write,
-                false => Access::Read,
-            };
-            let task = Task::new(cx, &params.database, params.busy_timeout, access);
-            let looks_only = cx.services.looks_only;
-            let (health, db) = task
-                .run(move |connection| {
-                    check::look(connection, &wanted, params.table.as_deref(), &params.columns, looks_only)
-                })
-                .await?;
-            return Ok(Output { health: Some(health), db, ..Output::default() });
-        }
-        if let Some(path) = &intent.reserve {
-            reserve::make(path, intent.reserve_bytes)?;
-        }
-        let inserts = params.insert.is_some();
         let (mut output, db) = task
-            .run(move |connection| match (&params.query, &params.insert, &params.execute) {
-                (Some(sql), _, _) => query(connection, sql, &params.params, params.max_rows.unwrap_or(1_000)),
-                (_, Some(insert), _) => {
-                    let rowid = insert.run(connection)?;
-                    Ok(Output { rowid: Some(rowid), changes: 1, ..Output::default() })
+            .run(move |connection| match (&params.query, &params.check, &params.execute) {
+                (Some(sql), _, _) => {
+                    query::query(connection, sql, &params.params, params.max_rows.unwrap_or(1_000))
                 }
-                (_, _, Some(sql)) => execute(connection, sql, &params.params),
+                (_, Some(checks), _) => {
+                    let table = params.table.as_deref();
+                    let health = check::look(connection, checks.list(), table, &params.columns, looks_only)?;
+                    Ok(Output { health: Some(health), ..Output::default() })
+                }
+                (_, _, Some(sql)) => query::execute(connection, sql, &params.params),
                 _ => Err(StepError::new(
                     ErrorClass::Invalid,
                     "expected one of `query`, `insert`, `execute`, `check`",
                 )),
             })
-            .await
-            .map_err(|error| if inserts { refused(error, intent) } else { error })?;
+            .await?;
         output.db = db;
         Ok(output)
     }
@@ -278,9 +321,13 @@ impl Step for Sqlite {
     }
 
     fn summary(&self, output: &Output) -> String {
-        match (&output.health, output.rowid) {
+        match (&output.health, &output.inserted) {
             (Some(health), _) => health.words(),
-            (None, Some(rowid)) => format!("row {rowid}"),
+            (None, Some(row)) => match (row.as_str(), output.triggered.as_str()) {
+                (row, "") => row.to_owned(),
+                ("", besides) => besides.to_owned(),
+                (row, besides) => format!("{row}; by triggers {besides}"),
+            },
             (None, None) if !output.columns.is_empty() => match (output.count, output.row.as_object()) {
                 (1, Some(row)) => row
                     .iter()
@@ -299,17 +346,7 @@ impl Step for Sqlite {
         params: &Params,
         intent: &Intent,
     ) -> Result<Settled<Output>, StepError> {
-        let Some(insert) = params.insert.clone() else { return Ok(Settled::NotHappened) };
-        let above = intent.above;
-        let task = Task::new(cx, &params.database, params.busy_timeout, Access::Read);
-        let (settled, db) = task.run(move |connection| insert.settle(connection, above)).await?;
-        Ok(match settled {
-            Settled::Happened(rowid) => {
-                Settled::Happened(Output { rowid: Some(rowid), changes: 1, db, ..Output::default() })
-            }
-            Settled::NotHappened => Settled::NotHappened,
-            Settled::Unclear(why) => Settled::Unclear(why),
-        })
+        self.settle_insert(cx, params, intent).await
     }
 
     async fn undo(
@@ -319,21 +356,7 @@ impl Step for Sqlite {
         intent: &Intent,
         output: Option<&Output>,
     ) -> Result<Undone, StepError> {
-        let Some(insert) = params.insert.clone() else { return Ok(Undone::NothingToDo) };
-        // On a full disk this is the space that the delete takes.
-        if let Some(path) = &intent.reserve {
-            reserve::release(path)?;
-        }
-        let (database, above, rowid) =
-            (params.database.clone(), intent.above, output.and_then(|output| output.rowid));
-        let task = Task::new(cx, &params.database, params.busy_timeout, Access::Write);
-        let undone = task.run(move |connection| insert.undo(connection, &database, above, rowid)).await;
-        match undone {
-            Ok((undone, _)) => Ok(undone),
-            // A database that is gone took the row with it.
-            Err(error) if error.class == ErrorClass::NotFound => Ok(Undone::NothingToDo),
-            Err(error) => Err(error),
-        }
+        self.undo_insert(cx, params, intent, output).await
     }
 
     async fn presence(
@@ -343,36 +366,14 @@ impl Step for Sqlite {
         intent: &Intent,
         output: Option<&Output>,
     ) -> Result<Presence, StepError> {
-        let Some(insert) = params.insert.clone() else { return Ok(Presence::Gone) };
-        let (database, above, rowid) =
-            (params.database.clone(), intent.above, output.and_then(|output| output.rowid));
-        let task = Task::new(cx, &params.database, params.busy_timeout, Access::Read);
-        let row = match task.run(move |connection| insert.presence(connection, &database, above, rowid)).await
-        {
-            Ok((presence, _)) => presence,
-            Err(error) if error.class == ErrorClass::NotFound => Presence::Gone,
-            Err(error) => return Err(error),
-        };
-        if row != Presence::Gone {
-            return Ok(row);
-        }
-        if let Some(path) = intent.reserve.as_ref().filter(|path| std::path::Path::new(path).exists()) {
-            return Ok(Presence::Present(Leftover {
-                what: format!("file `{path}`"),
-                why: "the space that was put by for the undo is still taken".into(),
-                remove_with: format!("rm -- {}", shell_word(path)),
-            }));
-        }
-        Ok(Presence::Gone)
+        self.presence_insert(cx, params, intent, output).await
     }
-}
 
-/// Who failed because another was first, or in the way, must not take the row of that other for its own.
-fn refused(error: StepError, intent: &Intent) -> StepError {
-    let certain = matches!(error.class, ErrorClass::Exists | ErrorClass::Busy | ErrorClass::Cancelled);
-    // No undo will come to give the space back.
-    let given_back = || intent.reserve.as_deref().is_none_or(|path| reserve::release(path).is_ok());
-    if certain && given_back() { error.without_effect() } else { error }
+    fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
+        let stored = intent.made.as_ref()?.rows().next()?;
+        let command = made::deletion(&stored.table, &stored.at.key, &params.database).remove_with;
+        Some(ByHand { host: None, command })
+    }
 }
 
 fn one_line(sql: &str) -> String {
@@ -381,54 +382,6 @@ fn one_line(sql: &str) -> String {
         true => line.chars().take(59).chain(['…']).collect(),
         false => line,
     }
-}
-
-fn query(
-    connection: &rusqlite::Connection,
-    sql: &str,
-    params: &Map<String, Value>,
-    max_rows: usize,
-) -> Result<Output, StepError> {
-    let failed = |error: rusqlite::Error| connection::explain(connection, &error);
-    let mut statement = connection.prepare(sql).map_err(failed)?;
-    if !statement.readonly() {
-        return Err(StepError::new(
-            ErrorClass::Invalid,
-            "`query` changes something; expected a statement that only reads",
-        )
-        .hint("use `execute` with a written `undo`"));
-    }
-    value::bind(&mut statement, params)?;
-    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let mut rows = statement.raw_query();
-    let mut output = Output { columns: columns.clone(), ..Output::default() };
-    while let Some(row) = rows.next().map_err(failed)? {
-        output.count += 1;
-        if output.rows.len() < max_rows {
-            let mut made = Map::new();
-            for (i, column) in columns.iter().enumerate() {
-                made.insert(column.clone(), value::to_json(row.get_ref(i).map_err(failed)?));
-            }
-            output.rows.push(Value::Object(made));
-        }
-    }
-    output.row = output.rows.first().cloned().unwrap_or(Value::Null);
-    Ok(output)
-}
-
-fn execute(
-    connection: &mut rusqlite::Connection,
-    sql: &str,
-    params: &Map<String, Value>,
-) -> Result<Output, StepError> {
-    let changes = connection::immediate(connection, |transaction| {
-        let mut statement = transaction.prepare(sql)?;
-        if let Err(error) = value::bind(&mut statement, params) {
-            return Ok(Err(error));
-        }
-        statement.raw_execute().map(Ok)
-    })??;
-    Ok(Output { changes: u64::try_from(changes).unwrap_or(0), ..Output::default() })
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Against real databases, with real other writers.
 
+mod odd;
+mod others;
+
 use crate::testing::Bench;
 use engine::{error::ErrorClass, step::Undone};
 use rusqlite::Connection;

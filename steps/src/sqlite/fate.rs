@@ -1,0 +1,219 @@
+//! What became of a row that was inserted: found by its key, compared to the byte, and looked for under other names.
+
+use super::{
+    file::Content,
+    insert::{Insert, schema_version},
+    key::{Exact, Key},
+    made::{Made, Stored},
+    table::{Kind, Table},
+    value::to_sql,
+};
+use crate::store::Fate;
+use engine::StepError;
+use rusqlite::{Connection, types::ValueRef};
+
+/// How many rows are compared with one whose key is gone.
+const CANDIDATES: usize = 100_000;
+
+/// The look at what an insert made.
+pub(super) struct Search<'a> {
+    pub(super) insert: &'a Insert,
+    pub(super) made: &'a Made,
+    /// Rows that were like it before.
+    pub(super) twins: &'a [Key],
+    /// Whether it is known to have been inserted. If not, what stands under its key need not be the row.
+    pub(super) confirmed: bool,
+    /// The database, and its content once the row was in it.
+    pub(super) content: Option<(&'a str, Content)>,
+    /// Whether to search for it under another key, too.
+    pub(super) thorough: bool,
+}
+
+impl Search<'_> {
+    /// Another content has come into the file: what is there now proves nothing.
+    pub(super) fn replaced(&self, connection: &Connection) -> Result<Option<String>, StepError> {
+        if let Some((database, then)) = self.content
+            && let Some(why) = Content::of(database).and_then(|now| then.contradicts(now))
+        {
+            return Ok(Some(why.into()));
+        }
+        let now = schema_version(connection)?;
+        Ok((now < self.made.schema)
+            .then(|| "the database was put back to an older state: its schema is older than the row".into()))
+    }
+
+    /// What became of the row that was asked for. The columns that were not asked for belong to others.
+    pub(super) fn own(&self, connection: &Connection, stored: &Stored) -> Result<Fate, StepError> {
+        let counts = |column: &str| self.insert.writes(column) || stored.at.key.has(column);
+        let fate = self.by_key(connection, stored, &counts)?;
+        let fate = match fate {
+            Fate::Gone if self.thorough && self.confirmed => {
+                self.under_another_key(connection, stored, &counts)?
+            }
+            Fate::Changed(why) if !self.confirmed => Fate::Unseen(format!(
+                "it is not known whether it was inserted, and a row with its key is there: {why}"
+            )),
+            fate => fate,
+        };
+        Ok(fate)
+    }
+
+    /// What became of a row that a trigger made: nobody else has a part in it.
+    pub(super) fn other(&self, connection: &Connection, stored: &Stored) -> Result<Fate, StepError> {
+        self.by_key(connection, stored, &|_| true)
+    }
+
+    fn by_key(
+        &self,
+        connection: &Connection,
+        stored: &Stored,
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Result<Fate, StepError> {
+        let home = Table::load(connection, &stored.table)?.filter(|table| table.kind != Kind::View);
+        if let Some(home) = &home {
+            let found = home.under(connection, &stored.at.key)?;
+            match found.as_slice() {
+                [] => {}
+                // A table that took the name of the one meant may hold an equal row.
+                [at] => {
+                    if home.root != stored.root
+                        && let Some(name) = self.elsewhere(connection, stored, counts)?
+                    {
+                        return Ok(Fate::Changed(format!(
+                            "the table `{}` was renamed: `{name}` holds it",
+                            stored.table
+                        )));
+                    }
+                    return Ok(Fate::of_differences(&stored.at.row.differences(&at.row, counts)));
+                }
+                several => {
+                    return Ok(Fate::Unseen(format!("{} rows or more are just like it", several.len())));
+                }
+            }
+            if let Some(fate) = self.by_rowid(connection, home, stored)? {
+                return Ok(fate);
+            }
+        }
+        Ok(match self.elsewhere(connection, stored, counts)? {
+            Some(name) => {
+                Fate::Changed(format!("the table `{}` was renamed: `{name}` holds it", stored.table))
+            }
+            None => Fate::Gone,
+        })
+    }
+
+    /// A row whose key is gone may still stand under its rowid, with another key.
+    fn by_rowid(
+        &self,
+        connection: &Connection,
+        home: &Table,
+        stored: &Stored,
+    ) -> Result<Option<Fate>, StepError> {
+        let known = |column: &str| {
+            home.rowid == Some(column) || home.columns.iter().any(|name| name.eq_ignore_ascii_case(column))
+        };
+        let renamed = stored.at.key.0.iter().find(|(column, _)| !known(column));
+        if let (Some(rowid), Some(name)) = (stored.at.rowid, home.rowid) {
+            let key = Key(vec![(name.to_owned(), Exact::Integer(rowid))]);
+            let outside = |column: &str| !stored.at.key.has(column);
+            let has_others = stored.at.row.0.iter().any(|cell| outside(&cell.name));
+            let found = home.under(connection, &key)?;
+            let same = found.iter().find(|at| {
+                (has_others || renamed.is_some()) && stored.at.row.differences(&at.row, outside).is_empty()
+            });
+            if let Some(at) = same {
+                let all = stored.at.row.differences(&at.row, |_| true);
+                return Ok(Some(Fate::of_differences(&all)));
+            }
+        }
+        Ok(renamed.map(|(column, _)| {
+            Fate::Unseen(format!("`{column}`, which was its key, is no column of `{}` any more", home.name))
+        }))
+    }
+
+    /// Another table that holds it: the one meant was renamed.
+    fn elsewhere(
+        &self,
+        connection: &Connection,
+        stored: &Stored,
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<String>, StepError> {
+        for name in Table::names(connection)? {
+            if name.eq_ignore_ascii_case(&stored.table) {
+                continue;
+            }
+            let Some(table) = Table::load(connection, &name)? else { continue };
+            let found = table.under(connection, &stored.at.key)?;
+            let holds = |at: &super::key::At| {
+                let differences = stored.at.row.differences(&at.row, counts);
+                // The very same table may have had its columns renamed, too.
+                differences.is_empty() || (table.root == stored.root && stored.root != 0)
+            };
+            // Without a column that counts every row would do.
+            let tells = stored.at.row.0.iter().any(|cell| counts(&cell.name));
+            if tells && found.iter().any(holds) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A row with its values and another key.
+    fn under_another_key(
+        &self,
+        connection: &Connection,
+        stored: &Stored,
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Result<Fate, StepError> {
+        let counts = |column: &str| counts(column) && !stored.at.key.has(column);
+        let Some(home) = Table::load(connection, &stored.table)?.filter(|table| table.kind == Kind::Table)
+        else {
+            return Ok(Fate::Gone);
+        };
+        if !stored.at.row.0.iter().any(|cell| counts(&cell.name)) {
+            return Ok(Fate::Gone);
+        }
+        let (condition, values) = self.as_stored(&home, stored, &counts)?;
+        let found = home.rows(connection, &condition, values, CANDIDATES)?;
+        let like = found.iter().filter(|at| {
+            !self.twins.contains(&at.key) && stored.at.row.differences(&at.row, counts).is_empty()
+        });
+        let outside = |column: &str| !stored.at.key.has(column);
+        Ok(match like.collect::<Vec<_>>().as_slice() {
+            [] if found.len() < CANDIDATES => Fate::Gone,
+            [] => Fate::Unseen(format!(
+                "its key is gone, and `{}` is too large to be searched for it",
+                home.name
+            )),
+            [at] if stored.at.row.differences(&at.row, outside).is_empty() => {
+                Fate::Changed(format!("its key was changed: row {} is just like it", at.key.shown()))
+            }
+            [at, ..] => Fate::Unseen(format!(
+                "its key is gone, and row {} has its values: it may be the same row",
+                at.key.shown()
+            )),
+        })
+    }
+
+    /// A condition that finds at least those rows that are like it: by the values that went in as they were given.
+    fn as_stored(
+        &self,
+        home: &Table,
+        stored: &Stored,
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Result<(String, Vec<rusqlite::types::Value>), StepError> {
+        let (mut condition, mut values) = ("1".to_owned(), Vec::new());
+        for (name, value) in &self.insert.values {
+            let Some(column) = home.columns.iter().find(|column| column.eq_ignore_ascii_case(name)) else {
+                continue;
+            };
+            let value = to_sql(value)?;
+            let given = Exact::cell(column, ValueRef::from(&value));
+            if counts(column) && stored.at.row.get(column).is_some_and(|cell| cell.is(&given)) {
+                condition.push_str(&format!(" AND {} IS ?", super::key::quoted(column)));
+                values.push(value);
+            }
+        }
+        Ok((condition, values))
+    }
+}

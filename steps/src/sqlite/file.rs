@@ -1,0 +1,132 @@
+//! Which file a database is, whatever stands under its name by now.
+
+use crate::identity::Identity;
+use engine::{StepError, error::ErrorClass};
+use serde::{Deserialize, Serialize};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// How many names of a folder are looked through for a file that was moved.
+const NAMES: usize = 10_000;
+
+/// The file as it was when the row went in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DatabaseFile {
+    identity: Identity,
+    /// Its path without links.
+    real: String,
+}
+
+/// What stands under the name now.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// The same file.
+    Same,
+    /// Nothing, or another file: why that is so, and where the one meant is now, if it can be found.
+    Elsewhere { why: String, moved: Option<PathBuf> },
+}
+
+/// How far the content of the file has come. A copy over the file, or a backup put back, leaves the file the same and not
+/// its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Content {
+    /// SQLite's count of changes, which each transaction raises; with a log only some do.
+    changes: u32,
+    /// Whether there is a log.
+    logged: bool,
+    /// When the file was written last, in nanoseconds since 1970.
+    written: i128,
+}
+
+impl Content {
+    /// As it is now; nothing if it cannot be told, or changes in this moment.
+    pub(super) fn of(database: &str) -> Option<Self> {
+        let written = || {
+            let found = std::fs::metadata(database).ok()?;
+            Some(i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec()))
+        };
+        let before = written()?;
+        let header = header(database)?;
+        let counter = header.get(24..28)?.try_into().ok()?;
+        let content = Self {
+            changes: u32::from_be_bytes(counter),
+            logged: header.get(18) == Some(&2),
+            written: before,
+        };
+        (written()? == before).then_some(content)
+    }
+
+    /// Why it cannot have come of what it was; nothing if it can.
+    pub(super) fn contradicts(self, now: Self) -> Option<&'static str> {
+        // The count goes round after four thousand million changes.
+        let behind = now.changes.wrapping_sub(self.changes) > u32::MAX / 2;
+        if behind {
+            return Some("the database was put back to an older state since the row went in");
+        }
+        let plain = !self.logged && !now.logged;
+        (plain && now.changes == self.changes && now.written != self.written)
+            .then_some("the database was overwritten since the row went in, and not by SQLite")
+    }
+}
+
+/// The first bytes of the file, read by a process of its own: closing the file in this one would let go of every lock that
+/// a connection of this process has on it.
+fn header(database: &str) -> Option<Vec<u8>> {
+    let path = std::path::absolute(database).ok()?;
+    let mut head = Command::new("head");
+    head.args(["-c", "100"]).arg(path).stdin(Stdio::null()).stderr(Stdio::null());
+    let read = head.output().ok()?;
+    read.status.success().then_some(read.stdout).filter(|bytes| bytes.starts_with(b"SQLite format 3\0"))
+}
+
+impl DatabaseFile {
+    /// # Errors
+    /// It is not there, or may not be looked at.
+    pub(super) fn at(database: &str) -> Result<Self, StepError> {
+        let failed = |error: std::io::Error| StepError::io(format!("look at `{database}`"), &error);
+        let identity = Identity::behind(Path::new(database)).map_err(failed)?;
+        let gone = || StepError::new(ErrorClass::NotFound, format!("`{database}` does not exist"));
+        let real = std::fs::canonicalize(database).map_err(failed)?;
+        Ok(Self { identity: identity.ok_or_else(gone)?, real: real.to_string_lossy().into_owned() })
+    }
+
+    /// Whether that name still leads to this file.
+    pub(super) fn standing(&self, database: &str) -> Standing {
+        let elsewhere = |why: String| Standing::Elsewhere { why, moved: self.moved(database) };
+        match Identity::behind(Path::new(database)) {
+            Ok(Some(now)) if now.is(&self.identity) => Standing::Same,
+            Ok(Some(_)) => elsewhere(format!("`{database}` is another file now")),
+            Ok(None) => elsewhere(format!("`{database}` is not there any more")),
+            Err(error) => elsewhere(format!("`{database}` cannot be looked at: {error}")),
+        }
+    }
+
+    /// # Errors
+    /// It does not lead there any more.
+    pub(super) fn require(&self, database: &str) -> Result<(), StepError> {
+        match self.standing(database) {
+            Standing::Same => Ok(()),
+            Standing::Elsewhere { why, .. } => {
+                Err(StepError::new(ErrorClass::NotFound, format!("{why}: it was replaced in this moment")))
+            }
+        }
+    }
+
+    /// Where the file is now: under its own path, if a link to it has changed, or under another name in the same folder.
+    fn moved(&self, database: &str) -> Option<PathBuf> {
+        let here =
+            |path: &Path| Identity::of(path).is_ok_and(|found| found.is_some_and(|it| it.is(&self.identity)));
+        let real = PathBuf::from(&self.real);
+        if here(&real) {
+            return Some(real);
+        }
+        let mut folders: Vec<&Path> = real.parent().into_iter().chain(Path::new(database).parent()).collect();
+        folders.dedup();
+        let entries = folders.into_iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+        let mut names = entries.flat_map(|entries| entries.flatten().take(NAMES));
+        names.find(|entry| here(&entry.path())).map(|entry| entry.path())
+    }
+}
