@@ -148,15 +148,10 @@ fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { (part as f64 * 1_000.0 / whole as f64).round() / 10.0 }
 }
 
-/// `-P -k` is what every `df` understands, also that of busybox; one without `-i` counts no inodes.
+/// A folder that may not be entered is not taken for one that does not exist: another file system may begin in it. `-P -k` is what every `df` understands, also that of busybox; one without `-i` counts no inodes.
 const REMOTE: &str = r#"
 p=$1
-while [ ! -e "$p" ]; do
-  case $p in
-    */*) p=${p%/*}; [ -n "$p" ] || p=/ ;;
-    *) p=. ;;
-  esac
-done
+[ -e "$p" ] || gone "$1" || exit 13
 printf '%s\0' "$p"
 df -P -k -- "$p" || exit 1
 echo
@@ -165,8 +160,15 @@ exit 0
 "#;
 
 async fn remote(cx: &Context, path: &str) -> Result<Output, StepError> {
-    let exec = Exec::new(["sh", "-c", REMOTE, "sh", path]).env("LC_ALL", "C").repeatable();
-    let ended = cx.exec(exec).await?.require_success(&format!("df {path}"))?;
+    let script = [crate::sh::GONE, REMOTE].concat();
+    let exec = Exec::new(["/bin/sh", "-c", &script, "sh", &crate::sh::plain(path)]);
+    let ended = cx.exec(exec.env("LC_ALL", "C").repeatable()).await?;
+    if ended.code == Some(13) {
+        let message = format!("cannot look at `{path}` on `{}`: permission denied", cx.host.name());
+        return Err(StepError::new(ErrorClass::Denied, message)
+            .hint(format!("namei -l {}", engine::host::shell_word(path))));
+    }
+    let ended = ended.require_success(&format!("df {path}"))?;
     parse(&ended.stdout_text()).ok_or_else(|| {
         let message = format!("the answer of `df` on `{}` cannot be read", cx.host.name());
         StepError::new(ErrorClass::Unsupported, message).detail(ended.stdout_text().replace('\0', " "))

@@ -49,6 +49,34 @@ impl Identity {
         found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
+    /// What stands under that name in an open folder, itself if it is a link.
+    ///
+    /// # Errors
+    /// As [`Identity::of`].
+    pub(crate) fn at(folder: impl AsFd, name: &Path) -> io::Result<Option<Self>> {
+        Self::look(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// What a host has told of one of its files: `boot` is that host's.
+    pub(crate) fn told(device: u64, inode: u64, born: Option<i128>, boot: String) -> Self {
+        Self { device, inode, born, boot }
+    }
+
+    /// The device that it is on.
+    pub(crate) fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// The boot of the machine that told it.
+    pub(crate) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// Its number on that device.
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+
     fn look(at: impl AsFd, path: &Path, flags: rustix::fs::AtFlags) -> io::Result<Option<Self>> {
         use rustix::fs::StatxFlags;
         let asked = StatxFlags::INO | StatxFlags::TYPE | StatxFlags::BTIME;

@@ -16,6 +16,7 @@ pub mod process;
 pub mod redis_store;
 #[cfg(test)]
 mod settle_tests;
+mod sh;
 pub mod sqlite;
 pub mod ssh;
 pub mod ssh_host;

@@ -9,8 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// How much is made at once.
 pub(super) const CHUNK: usize = 256 * 1024;
 
-/// A name that no other step of any run has.
+/// A name that no other step of any run has. A step that nobody takes back has the same one however often it is tried: what
+/// a try left behind that was killed is then found and removed.
 pub(super) fn unique(cx: &Context) -> String {
+    if cx.is_final() {
+        let text = format!("{} {} {} final", cx.services.run.id, cx.step, cx.undoing);
+        return hex(&Sha256::digest(text.as_bytes()));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let text = format!("{} {} {} {now} {}", cx.services.run.id, cx.step, cx.attempt, std::process::id());
     hex(&Sha256::digest(text.as_bytes()))

@@ -1,24 +1,31 @@
-//! Files of this machine.
+//! Files of this machine. What is made is made beside its place under a hidden name, known by its identity, and then
+//! renamed, all by open folders and files: a path may lead elsewhere a moment later.
+
+mod spot;
+mod trace;
+mod tree;
+mod undo;
 
 use super::{
     Action, Intent, Output, Params,
     content::{Source, wanted},
-    exists, leftover,
+    exists,
     owner::{self, Owner},
     sparse,
 };
-use crate::hex::hex;
+use crate::{hex::hex, identity::Identity};
 use engine::{
     StepError,
     error::ErrorClass,
-    step::{Context, Undone},
+    host::shell_word,
+    step::{Context, Presence, Undone},
 };
 use sha2::{Digest, Sha256};
+use spot::Spot;
 use std::{
-    fs::{self, Metadata, OpenOptions},
-    io::{ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     sync::mpsc,
     thread::{self, JoinHandle},
 };
@@ -68,57 +75,60 @@ pub(super) async fn blocking<T: Send + 'static>(
     task.await.map_err(|error| StepError::internal(format!("the file task ended: {error}")))?
 }
 
+/// The folder in which a path stands, and what stands there.
+pub(super) fn identify(path: &str) -> Result<(Option<Identity>, Option<Identity>), StepError> {
+    let cannot = |error: io::Error| StepError::io(format!("look at `{path}`"), &error);
+    match Spot::open(path) {
+        Ok(spot) => Ok((Some(spot.folder().map_err(cannot)?), spot.now().map_err(cannot)?)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok((None, None))
+        }
+        Err(error) => Err(cannot(error)),
+    }
+}
+
 pub(super) async fn run(
     cx: &Context,
     params: &Params,
     action: &Action<'_>,
     mode: Option<u32>,
     intent: &Intent,
-    aside: bool,
 ) -> Result<Output, StepError> {
+    let making = |owner: Owner, length| Making {
+        cx: cx.clone(),
+        path: action.target().to_owned(),
+        intent: intent.clone(),
+        mode,
+        owner,
+        length,
+    };
     match *action {
         Action::Stat(path) => stat(path),
-        Action::Directory(path) => {
-            let made = fs::DirBuilder::new().mode(mode.unwrap_or(0o755)).create(path);
-            made.map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => exists(path),
-                _ => StepError::io(format!("make the folder `{path}`"), &error),
-            })?;
-            // Half made it would be there for good: nobody knows of it.
-            let finished = Owner::of(params).and_then(|owner| owner.give_folder(path));
-            if let Err(error) = finished.and_then(|()| set_mode(path, mode)) {
-                let _best_effort = fs::remove_dir(path);
-                return Err(error);
-            }
-            stat(path)
+        Action::Directory(_) => {
+            let making = making(Owner::of(params)?, None);
+            blocking(move || making.folder()).await
         }
         Action::Remove(path) => {
-            let gone = match aside {
-                true => rename_new(path, &intent.beside),
-                false => fs::remove_file(path),
-            };
-            match gone {
-                Ok(()) => stat(path),
-                Err(error) if error.kind() == ErrorKind::NotFound => stat(path),
-                Err(error) => Err(StepError::io(format!("remove `{path}`"), &error)),
-            }
+            let (path, intent, aside) = (path.to_owned(), intent.clone(), !cx.is_final());
+            blocking(move || remove(&path, &intent, aside)).await
         }
-        Action::Create(path) => {
-            let (cx, path, intent) = (cx.clone(), path.to_owned(), intent.clone());
-            let mut source = Source::of(params, &intent);
+        Action::Create(_) => {
+            let mut source = Source::of(params, intent);
             let (owner, total) = (Owner::of(params)?, source.total());
             let length = params.sparse.then_some(total);
+            let making = making(owner, length);
             let next = move |_| Ok(if length.is_some() { Vec::new() } else { source.next() });
-            blocking(move || write(&cx, &path, &intent, &Finish { mode, owner, length }, total, next)).await
+            blocking(move || making.file(0o644, total, next)).await
         }
-        Action::Copy(from, path) => {
-            let (cx, from, path, intent) = (cx.clone(), from.to_owned(), path.to_owned(), intent.clone());
-            let finish = Finish { mode, owner: Owner::of(params)?, length: None };
+        Action::Copy(from, _) => {
+            let making = making(Owner::of(params)?, None);
+            let from = from.to_owned();
             blocking(move || {
-                let cannot = |error: std::io::Error| StepError::io(format!("read `{from}`"), &error);
-                let mut file = fs::File::open(&from).map_err(cannot)?;
-                let total = file.metadata().map_err(cannot)?.len();
-                write(&cx, &path, &intent, &finish, total, |_| {
+                let cannot = |error: io::Error| StepError::io(format!("read `{from}`"), &error);
+                let mut file = source(&from)?;
+                let found = file.metadata().map_err(cannot)?;
+                // What few may read is not for more because it was copied.
+                making.file(found.mode() & 0o777, found.len(), |_| {
                     let mut piece = vec![0; super::content::CHUNK];
                     let count = file.read(&mut piece).map_err(cannot)?;
                     piece.truncate(count);
@@ -130,81 +140,227 @@ pub(super) async fn run(
     }
 }
 
-/// What is done to a file before it gets its name.
-struct Finish {
+/// Something that gets its name only once it is whole, and known by what it is.
+struct Making {
+    cx: Context,
+    path: String,
+    intent: Intent,
     mode: Option<u32>,
     owner: Owner,
-    /// How long it is made, without anything being written.
+    /// How long a file is made, without anything being written.
     length: Option<u64>,
 }
 
-/// Writes beside the place, makes it durable, and gives it its name only if that is still free.
-fn write(
-    cx: &Context,
-    path: &str,
-    intent: &Intent,
-    finish: &Finish,
-    total: u64,
-    mut next: impl FnMut(u64) -> Result<Vec<u8>, StepError>,
-) -> Result<Output, StepError> {
-    let beside = intent.beside.as_str();
-    let cannot = |error: &std::io::Error| StepError::io(format!("create `{path}`"), error);
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(finish.mode.unwrap_or(0o644))
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(beside)
-            .map_err(|error| {
-                let made = cannot(&error);
-                match Path::new(path).parent() {
-                    Some(folder) if made.class == ErrorClass::NotFound => made.hint(format!(
-                        "its folder does not exist: mkdir -p {}",
-                        engine::host::shell_word(&folder.to_string_lossy())
-                    )),
-                    _ => made,
-                }
-            })?;
+impl Making {
+    fn cannot(&self, error: &io::Error) -> StepError {
+        let made = StepError::io(format!("create `{}`", self.path), error);
+        match spot::split(&self.path) {
+            Some((folder, _)) if made.class == ErrorClass::NotFound => made.hint(format!(
+                "its folder does not exist: mkdir -p {}",
+                shell_word(&folder.to_string_lossy())
+            )),
+            _ => made,
+        }
+    }
+
+    /// The place, and the hidden one beside it.
+    fn spots(&self) -> Result<(Spot, Spot), StepError> {
+        let cannot = |error: io::Error| self.cannot(&error);
+        let spot = Spot::open(&self.path).map_err(cannot)?;
+        if let Some(folder) = &self.intent.folder
+            && !spot.folder().map_err(cannot)?.is(folder)
+        {
+            let message = format!("the folder of `{}` is another than a moment ago", self.path);
+            return Err(StepError::new(ErrorClass::Busy, message).without_effect());
+        }
+        let beside = spot.beside(&self.intent.beside).map_err(cannot)?;
+        Ok((spot, beside))
+    }
+
+    fn file(
+        &self,
+        default: u32,
+        total: u64,
+        next: impl FnMut(u64) -> Result<Vec<u8>, StepError>,
+    ) -> Result<Output, StepError> {
+        let (spot, beside) = self.spots()?;
+        if self.cx.is_final() {
+            // From a try of the same step that was killed.
+            let _none = beside.unlink();
+        }
+        let file = beside.create(self.mode.unwrap_or(default)).map_err(|error| self.cannot(&error))?;
+        let made = self.fill(&file, total, next).and_then(|sha256| {
+            self.publish(&file, &spot, &beside)?;
+            Ok(sha256)
+        });
+        match made {
+            Ok(sha256) => Ok(Output { sha256, ..self.seen(&file)? }),
+            Err(error) => Err(self.take_back(error, &file, &beside, Spot::unlink)),
+        }
+    }
+
+    fn folder(&self) -> Result<Output, StepError> {
+        let (spot, beside) = self.spots()?;
+        if self.cx.is_final() {
+            let _none = beside.remove_folder();
+        }
+        let folder = beside.create_folder(self.mode.unwrap_or(0o755)).map_err(|error| self.cannot(&error))?;
+        let made = self.own(&folder).and_then(|()| self.publish(&folder, &spot, &beside));
+        match made {
+            Ok(()) => self.seen(&folder),
+            Err(error) => Err(self.take_back(error, &folder, &beside, Spot::remove_folder)),
+        }
+    }
+
+    /// What was made, as it is.
+    fn seen(&self, file: &File) -> Result<Output, StepError> {
+        let found = file.metadata().map_err(|error| self.cannot(&error))?;
+        Ok(output(&self.path, &found))
+    }
+
+    /// Writes all of it; gives the SHA-256, not of a sparse one.
+    fn fill(
+        &self,
+        mut file: &File,
+        total: u64,
+        mut next: impl FnMut(u64) -> Result<Vec<u8>, StepError>,
+    ) -> Result<Option<String>, StepError> {
         let mut hasher = Aside::new();
         let (mut done, mut told) = (0u64, 0u64);
         loop {
-            if cx.cancel.is_cancelled() {
-                return Err(StepError::new(ErrorClass::Cancelled, format!("stopped while writing `{path}`")));
+            if self.cx.cancel.is_cancelled() {
+                let message = format!("stopped while writing `{}`", self.path);
+                return Err(StepError::new(ErrorClass::Cancelled, message));
             }
             let piece = next(done)?;
             if piece.is_empty() {
                 break;
             }
-            file.write_all(&piece).map_err(|error| cannot(&error))?;
+            file.write_all(&piece).map_err(|error| self.cannot(&error))?;
             done += piece.len() as u64;
             hasher.update(piece);
             if done - told >= TELL {
                 told = done;
-                cx.bytes(done, total);
+                self.cx.bytes(done, total);
             }
         }
-        if let Some(length) = finish.length {
-            file.set_len(length).map_err(|error| cannot(&error))?;
+        if let Some(length) = self.length {
+            file.set_len(length).map_err(|error| self.cannot(&error))?;
         }
-        // A change of the owner takes away bits of the mode: that comes last.
-        finish.owner.give(&file, path)?;
-        set_mode(beside, finish.mode)?;
-        file.sync_all().map_err(|error| cannot(&error))?;
-        rename_new(beside, path).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => exists(path),
-            _ => cannot(&error),
-        })?;
-        sync_folder(path);
-        let mut made = stat(path)?;
-        made.sha256 = if finish.length.is_none() { Some(hasher.finish()?) } else { None };
-        Ok(made)
-    })();
-    if written.is_err() {
-        // The half-written file is ours by its name; a full disk has its space back at once.
-        let _gone = fs::remove_file(beside);
+        self.own(file)?;
+        file.sync_all().map_err(|error| self.cannot(&error))?;
+        if self.length.is_none() { hasher.finish().map(Some) } else { Ok(None) }
     }
-    written
+
+    /// Owner and mode. A change of the owner takes away bits of the mode: that comes last.
+    fn own(&self, file: &File) -> Result<(), StepError> {
+        self.owner.give(file, &self.path)?;
+        let Some(mode) = self.mode else { return Ok(()) };
+        file.set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(|error| StepError::io(format!("set the mode of `{}`", self.path), &error))
+    }
+
+    /// Writes down what it is, and gives it its name only if that is still free.
+    fn publish(&self, file: &File, spot: &Spot, beside: &Spot) -> Result<(), StepError> {
+        let made = Identity::of_open(file).map_err(|error| self.cannot(&error))?;
+        let intent = Intent { made: Some(made.clone()), ..self.intent.clone() };
+        // Whoever may write to the folder can have put something else under the hidden name.
+        self.still(&made, beside)?;
+        tokio::runtime::Handle::current().block_on(self.cx.amend(&intent))?;
+        beside.rename(spot).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(&self.path),
+            _ => self.cannot(&error),
+        })?;
+        trace::watch(&self.intent.beside, file);
+        if let Err(error) = self.still(&made, spot) {
+            // It is another's, and goes back to where that one put it.
+            let _best_effort = spot.rename(beside);
+            return Err(error);
+        }
+        spot.sync();
+        Ok(())
+    }
+
+    fn still(&self, made: &Identity, spot: &Spot) -> Result<(), StepError> {
+        match spot.holds(made).map_err(|error| self.cannot(&error))? {
+            true => Ok(()),
+            false => {
+                let message = format!("`{}` was taken away or replaced while it was made", self.path);
+                Err(StepError::new(ErrorClass::Denied, message)
+                    .hint(format!("see who may write there: ls -ld -- {}", shell_word(&self.folder_of()))))
+            }
+        }
+    }
+
+    fn folder_of(&self) -> String {
+        spot::split(&self.path).map(|(folder, _)| folder.display().to_string()).unwrap_or_default()
+    }
+
+    /// Takes the half away; a full disk has its space back at once.
+    fn take_back(
+        &self,
+        error: StepError,
+        file: &File,
+        beside: &Spot,
+        remove: fn(&Spot) -> io::Result<()>,
+    ) -> StepError {
+        let ours = Identity::of_open(file).and_then(|made| beside.holds(&made));
+        match ours {
+            Ok(true) if remove(beside).is_ok() => error.without_effect(),
+            _ => error,
+        }
+    }
+}
+
+/// Puts a file aside, or removes it for good.
+fn remove(path: &str, intent: &Intent, aside: bool) -> Result<Output, StepError> {
+    let cannot = |error: io::Error| StepError::io(format!("remove `{path}`"), &error);
+    let gone = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let spot = match Spot::open(path) {
+        Ok(spot) => spot,
+        Err(error) if gone(&error) => return stat(path),
+        Err(error) => return Err(cannot(error)),
+    };
+    if !aside {
+        match spot.unlink() {
+            Ok(()) => spot.sync(),
+            Err(error) if gone(&error) => {}
+            Err(error) => return Err(cannot(error)),
+        }
+        return stat(path);
+    }
+    let Some(found) = &intent.made else {
+        // Nothing was there when the step began: what is there now is another's.
+        return stat(path);
+    };
+    let changed = || {
+        let message = format!("`{path}` is another file than a moment ago");
+        StepError::new(ErrorClass::Busy, message).without_effect()
+    };
+    let file = match spot.open_file() {
+        Ok(file) => Some(file),
+        Err(error) if gone(&error) => return stat(path),
+        // It can be put aside without being read.
+        Err(_) => None,
+    };
+    if !spot.holds(found).map_err(cannot)? {
+        return Err(changed());
+    }
+    let hidden = spot.beside(&intent.beside).map_err(cannot)?;
+    match spot.rename(&hidden) {
+        Ok(()) => {}
+        Err(error) if gone(&error) => return stat(path),
+        Err(error) => return Err(cannot(error)),
+    }
+    if !hidden.holds(found).map_err(cannot)? {
+        let _best_effort = hidden.rename(&spot);
+        return Err(changed());
+    }
+    if let Some(file) = file {
+        trace::watch(&intent.beside, &file);
+    }
+    spot.sync();
+    stat(path)
 }
 
 /// A SHA-256 made on a thread of its own, beside the writing: each of both takes about as long as the other.
@@ -239,159 +395,119 @@ impl Aside {
 }
 
 /// Renames, but never over something.
-pub(crate) fn rename_new(from: &str, to: &str) -> std::io::Result<()> {
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Ok(()) => Ok(()),
-        // Some file systems cannot: a hard link does not replace either.
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
-        Err(errno) => Err(errno.into()),
-    }
+pub(crate) fn rename_new(from: &str, to: &str) -> io::Result<()> {
+    Spot::open(from)?.rename(&Spot::open(to)?)
 }
 
-fn set_mode(path: &str, mode: Option<u32>) -> Result<(), StepError> {
-    let Some(mode) = mode else { return Ok(()) };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .map_err(|error| StepError::io(format!("set the mode of `{path}`"), &error))
-}
-
-/// A name is durable only once its folder is.
-fn sync_folder(path: &str) {
-    if let Some(folder) = Path::new(path).parent()
-        && let Ok(folder) =
-            fs::File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
-    {
-        let _best_effort = folder.sync_all();
-    }
-}
-
-fn remove(path: &str) -> Result<Undone, StepError> {
-    match fs::remove_file(path) {
-        Ok(()) => {
-            sync_folder(path);
-            Ok(Undone::Removed)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
-        // A file system that is read-only says so also of what is not there.
-        Err(_) if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) => {
-            Ok(Undone::NothingToDo)
-        }
-        Err(error) => Err(StepError::io(format!("remove `{path}`"), &error)
-            .hint(format!("rm -- {}", engine::host::shell_word(path)))),
-    }
-}
-
-/// Opens a file, and nothing that a link names.
-pub(super) fn open_itself(path: &str) -> Result<fs::File, StepError> {
-    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path);
-    opened.map_err(|error| StepError::io(format!("read `{path}`"), &error))
-}
-
-fn sha256(path: &str) -> Result<String, StepError> {
-    let cannot = |error: std::io::Error| StepError::io(format!("read `{path}`"), &error);
-    let mut file = open_itself(path)?;
+/// The SHA-256 of an open file.
+fn sum(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; super::content::CHUNK];
     loop {
-        match file.read(&mut buffer).map_err(cannot)? {
+        match file.read(&mut buffer)? {
             0 => return Ok(hex(&hasher.finalize())),
             count => hasher.update(&buffer[..count]),
         }
     }
 }
 
+/// The SHA-256 of a file that is to be copied.
 pub(super) async fn hash(path: &str) -> Result<String, StepError> {
     let path = path.to_owned();
-    blocking(move || sha256(&path)).await
+    blocking(move || {
+        sum(&mut source(&path)?).map_err(|error| StepError::io(format!("read `{path}`"), &error))
+    })
+    .await
 }
 
-pub(super) fn is_empty(path: &str) -> Result<bool, StepError> {
-    let mut entries =
-        fs::read_dir(path).map_err(|error| StepError::io(format!("read the folder `{path}`"), &error))?;
-    Ok(entries.next().is_none())
+/// Opens what is to be copied, and waits for nobody at a pipe.
+fn source(path: &str) -> Result<File, StepError> {
+    let cannot = |error: io::Error| StepError::io(format!("read `{path}`"), &error);
+    let file =
+        fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(cannot)?;
+    match file.metadata().map_err(cannot)?.is_file() {
+        true => Ok(file),
+        false => Err(StepError::new(ErrorClass::Invalid, format!("`{path}` is no file, expected one"))
+            .hint(format!("ls -ld -- {}", shell_word(path)))),
+    }
+}
+
+/// Whether an open file still holds what this step wrote; `sha256` is that of a file that is not sparse.
+fn is_untouched(file: &mut File, params: &Params, sha256: Option<&str>) -> io::Result<bool> {
+    match params.sparse {
+        true => sparse::is_untouched(file, params.size.unwrap_or_default().0),
+        false => Ok(Some(sum(file)?.as_str()) == sha256),
+    }
+}
+
+/// Whether what a step in `cleanup` is to make is there already: it was killed once it had made it.
+pub(super) async fn is_made(
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+) -> Result<bool, StepError> {
+    let target = action.target().to_owned();
+    if let Action::Directory(_) = action {
+        return Ok(fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir())
+            && fs::read_dir(&target).is_ok_and(|mut entries| entries.next().is_none()));
+    }
+    let sha256 = wanted(params, action, intent).await?;
+    let params = params.clone();
+    blocking(move || {
+        let file = Spot::open(&target).and_then(|spot| spot.open_file());
+        let Ok(mut file) = file else { return Ok(false) };
+        Ok(is_untouched(&mut file, &params, sha256.as_deref()).unwrap_or(false))
+    })
+    .await
+}
+
+/// The SHA-256 of what the step made.
+async fn sha256_of(
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+    output: Option<&Output>,
+) -> Result<Option<String>, StepError> {
+    match output.and_then(|output| output.sha256.clone()) {
+        Some(sha256) => Ok(Some(sha256)),
+        None if params.sparse => Ok(None),
+        None => wanted(params, action, intent).await,
+    }
 }
 
 pub(super) async fn undo(
-    cx: &Context,
     params: &Params,
     action: &Action<'_>,
     intent: &Intent,
     output: Option<&Output>,
 ) -> Result<Undone, StepError> {
-    let target = action.target();
-    match action {
-        Action::Stat(_) => Ok(Undone::NothingToDo),
-        Action::Directory(_) => undo_folder(target, params.owned, output),
-        Action::Remove(_) => match rename_new(&intent.beside, target) {
-            Ok(()) => Ok(Undone::Removed),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let aside = stat(&intent.beside)?;
-                Ok(Undone::Left(leftover(
-                    &aside,
-                    &format!("another file is at `{target}`, where it came from"),
-                )))
-            }
-            Err(error) => Err(StepError::io(format!("put `{target}` back"), &error)),
-        },
-        Action::Create(_) | Action::Copy(..) => {
-            let half = remove(&intent.beside)?;
-            let now = stat(target)?;
-            if !now.exists {
-                return Ok(half);
-            }
-            let same_inode = output.is_none_or(|made| made.inode == now.inode);
-            let ours = now.kind == "file" && same_inode && is_ours(params, action, intent, output).await?;
-            debug_assert!(!cx.step.is_empty(), "steps have ids");
-            match ours {
-                true => remove(target),
-                false if output.is_none() => Ok(half),
-                false => Ok(Undone::Left(leftover(&now, "it was changed since it was made"))),
-            }
-        }
-    }
+    let sha256 = match action {
+        Action::Create(_) | Action::Copy(..) => sha256_of(params, action, intent, output).await?,
+        _ => None,
+    };
+    let undo = undo::Undo {
+        target: action.target().to_owned(),
+        params: params.clone(),
+        intent: intent.clone(),
+        ended: output.is_some(),
+        inode: output.map(|output| output.inode),
+        sha256,
+    };
+    let (removes, folder) = (matches!(action, Action::Remove(_)), matches!(action, Action::Directory(_)));
+    blocking(move || match (removes, folder) {
+        (true, _) => undo.removal(),
+        (_, true) => undo.folder(),
+        _ => undo.file(),
+    })
+    .await
 }
 
-/// Whether the content at the target is what this step made. Without an output the run died between the rename and its
-/// record: then the intent tells.
-pub(super) async fn is_ours(
-    params: &Params,
+/// Whether what the step made or put aside is there.
+pub(super) fn presence(
     action: &Action<'_>,
+    params: &Params,
     intent: &Intent,
     output: Option<&Output>,
-) -> Result<bool, StepError> {
-    let target = action.target().to_owned();
-    if params.sparse {
-        let size = params.size.unwrap_or_default().0;
-        return blocking(move || Ok(sparse::is_untouched(&target, size).unwrap_or(false))).await;
-    }
-    let wanted = match output.and_then(|output| output.sha256.clone()) {
-        Some(sha256) => Some(sha256),
-        None => wanted(params, action, intent).await?,
-    };
-    let found = blocking(move || Ok(sha256(&target).ok())).await?;
-    Ok(wanted.is_some() && wanted == found)
-}
-
-fn undo_folder(path: &str, owned: bool, output: Option<&Output>) -> Result<Undone, StepError> {
-    let now = stat(path)?;
-    if !now.exists {
-        return Ok(Undone::NothingToDo);
-    }
-    if now.kind != "folder" || output.is_some_and(|made| made.inode != now.inode) {
-        return Ok(Undone::Left(leftover(&now, "it is another than the one that was made")));
-    }
-    // Without an output it is not known who made the folder: only an empty one is removed.
-    let removed = if owned && output.is_some() { fs::remove_dir_all(path) } else { fs::remove_dir(path) };
-    match removed {
-        Ok(()) => Ok(Undone::Removed),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Undone::NothingToDo),
-        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-            Ok(Undone::Left(leftover(&now, "it is not empty")))
-        }
-        Err(error) => Err(StepError::io(format!("remove the folder `{path}`"), &error)),
-    }
+) -> Result<Presence, StepError> {
+    undo::presence(action, params, intent, output)
 }

@@ -1,5 +1,6 @@
 //! `file`: looks at files, makes, copies and removes them, here or on a host, and takes each of these back.
 
+mod advice;
 mod content;
 mod local;
 mod owner;
@@ -7,15 +8,15 @@ mod params;
 mod remote;
 mod sparse;
 
+use advice::Advice;
 pub(crate) use local::rename_new;
 pub(crate) use params::Action;
 pub use params::{Content, Output, Params};
 
-use crate::watch::Files;
+use crate::{identity::Identity, watch::Files};
 use engine::{
     Step, StepError,
     error::ErrorClass,
-    event::Phase,
     host::shell_word,
     quantity::Bytes,
     step::{
@@ -40,6 +41,22 @@ pub struct Intent {
     /// For `copy`: the SHA-256 of what is copied, so that a copy whose making was cut short is known for ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+    /// The folder in which it acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folder: Option<Identity>,
+    /// What was made, known before it got its name; for `remove`, what was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<Identity>,
+    /// For a step that nobody takes back: it was run before, was killed, and all is there already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    done: bool,
+}
+
+/// What is at a path, and in which folder.
+struct Seen {
+    now: Output,
+    is: Option<Identity>,
+    folder: Option<Identity>,
 }
 
 impl Step for File {
@@ -56,7 +73,8 @@ impl Step for File {
                       or not at all.\n\nUndo removes a file only if it still is the one that was made, by inode and \
                       content; a changed one is left and named. A folder is removed if it is empty; with `owned: true` \
                       all that anybody put into it is part of the run and goes with it. A file that `remove` took away \
-                      comes back as it was, with mode, owner, times and all, except in `cleanup`, where it is gone.\n\n`sparse: \
+                      comes back as it was, with mode, owner, times and all, except in `cleanup` and in an `undo`, where it \
+                      is gone.\n\n`sparse: \
                       true` makes a file of any size that takes no space and reads as zero bytes; it has no `sha256`, \
                       and its undo does not read its holes.",
             example: "media:\n  file: { create: /data/media/test.bin, size: 10MB, content: random }\n",
@@ -108,7 +126,7 @@ impl Step for File {
 
     async fn probe(&self, cx: &Context, params: &Params) -> Result<Probe, StepError> {
         let action = params.action()?;
-        let now = self.look(cx, action.target()).await?;
+        let now = self.see(cx, action.target()).await?.now;
         Ok(match (&action, now.exists) {
             (Action::Remove(_), false) => Probe::would_pass("not there"),
             (Action::Remove(_), true) => Probe::would_pass(format!("there, {}", Bytes(now.size))),
@@ -129,9 +147,10 @@ impl Step for File {
             owner::Owner::of(params)?;
         }
         let target = action.target();
-        let now = self.look(cx, target).await?;
+        let Seen { now, is, folder } = self.see(cx, target).await?;
         let unique = content::unique(cx);
         let beside = beside(target, &unique);
+        let intent = Intent { beside, seed: unique, folder, ..Intent::default() };
         match action {
             Action::Remove(path) if now.exists && now.kind != "file" => Err(StepError::new(
                 ErrorClass::Invalid,
@@ -140,24 +159,34 @@ impl Step for File {
             Action::Remove(path) if !now.exists && params.must_exist => {
                 Err(StepError::new(ErrorClass::NotFound, format!("there is no file `{path}`")))
             }
-            Action::Remove(_) => Ok(Intent { beside, found: now.exists.then_some(now), ..Intent::default() }),
-            _ if now.exists => Err(exists(target)),
-            Action::Copy(from, _) => {
-                let sha256 = Some(self.hash(cx, from).await?);
-                Ok(Intent { beside, seed: unique, found: None, sha256 })
+            Action::Remove(_) => Ok(Intent { found: now.exists.then_some(now), made: is, ..intent }),
+            _ => {
+                let sha256 = match action {
+                    Action::Copy(from, _) => Some(self.hash(cx, from).await?),
+                    _ => None,
+                };
+                let intent = Intent { sha256, ..intent };
+                if now.exists {
+                    let done = cx.is_final() && self.is_made(cx, params, &action, &intent, &now).await?;
+                    return if done { Ok(Intent { done, ..intent }) } else { Err(exists(target)) };
+                }
+                if intent.folder.is_none() {
+                    return Err(no_folder(target));
+                }
+                Ok(intent)
             }
-            _ => Ok(Intent { beside, seed: unique, ..Intent::default() }),
         }
     }
 
     async fn run(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<Output, StepError> {
         let action = params.action()?;
         let mode = params.mode()?;
-        // What cleanup removes is not to come back.
-        let aside = cx.phase != Phase::Cleanup;
+        if intent.done {
+            return Ok(self.see(cx, action.target()).await?.now);
+        }
         match cx.host.is_local() {
-            true => local::run(cx, params, &action, mode, intent, aside).await,
-            false => remote::run(cx, params, &action, mode, intent, aside).await,
+            true => local::run(cx, params, &action, mode, intent).await,
+            false => remote::run(cx, params, &action, mode, intent).await,
         }
     }
 
@@ -181,25 +210,24 @@ impl Step for File {
         intent: &Intent,
     ) -> Result<Settled<Output>, StepError> {
         let action = params.action()?;
-        let mut now = self.look(cx, action.target()).await?;
+        let Seen { mut now, is, folder } = self.see(cx, action.target()).await?;
+        let same = is.as_ref().zip(intent.made.as_ref()).is_some_and(|(now, made)| now.is(made));
+        let other = folder.zip(intent.folder.as_ref()).is_some_and(|(now, folder)| !now.is(folder));
         let happened = match &action {
             Action::Stat(_) => false,
-            Action::Remove(_) => intent.found.is_none() || self.look(cx, &intent.beside).await?.exists,
-            Action::Directory(path) if now.kind == "folder" => {
-                if !self.is_empty(cx, path).await? {
-                    let why = format!("the folder `{path}` is there and not empty: it may be another's");
-                    return Ok(Settled::Unclear(why));
-                }
-                true
+            _ if other => {
+                let message =
+                    format!("another folder is in the place of the folder of `{}`", action.target());
+                return Ok(Settled::Unclear(message));
             }
-            Action::Create(path) | Action::Copy(_, path) if now.kind == "file" => {
-                if !params.sparse {
-                    now.sha256 = Some(self.hash(cx, path).await?);
-                }
-                self.is_ours(cx, params, &action, intent).await?
-            }
-            Action::Directory(_) | Action::Create(_) | Action::Copy(..) => false,
+            Action::Remove(_) if cx.is_final() => !same,
+            Action::Remove(_) => intent.found.is_none() || self.see(cx, &intent.beside).await?.now.exists,
+            // The intent knows what was made before it gets its name.
+            _ => same || intent.done,
         };
+        if happened && !params.sparse && matches!(action, Action::Create(_) | Action::Copy(..)) {
+            now.sha256 = content::wanted(params, &action, intent).await?;
+        }
         Ok(if happened { Settled::Happened(now) } else { Settled::NotHappened })
     }
 
@@ -212,7 +240,7 @@ impl Step for File {
     ) -> Result<Undone, StepError> {
         let action = params.action()?;
         match cx.host.is_local() {
-            true => local::undo(cx, params, &action, intent, output).await,
+            true => local::undo(params, &action, intent, output).await,
             false => remote::undo(cx, params, &action, intent, output).await,
         }
     }
@@ -223,7 +251,8 @@ impl Step for File {
             Action::Create(path) | Action::Copy(_, path) => {
                 format!("rm -f -- {} {}", shell_word(path), shell_word(&intent.beside))
             }
-            Action::Directory(path) => format!("rm -r -- {}", shell_word(path)),
+            Action::Directory(path) if params.owned => format!("rm -r -- {}", shell_word(path)),
+            Action::Directory(path) => format!("rmdir -- {}", shell_word(path)),
             Action::Remove(path) => format!("mv -n -- {} {}", shell_word(&intent.beside), shell_word(path)),
         };
         Some(ByHand { host: None, command })
@@ -237,29 +266,23 @@ impl Step for File {
         output: Option<&Output>,
     ) -> Result<Presence, StepError> {
         let action = params.action()?;
-        let beside = self.look(cx, &intent.beside).await?;
-        if beside.exists {
-            return Ok(Presence::Present(leftover(&beside, "it is still there")));
+        match cx.host.is_local() {
+            true => local::presence(&action, params, intent, output),
+            false => remote::presence(cx, &action, intent, output).await,
         }
-        if let Action::Stat(_) | Action::Remove(_) = action {
-            return Ok(Presence::Gone);
-        }
-        let now = self.look(cx, action.target()).await?;
-        let ours = output.is_none_or(|output| output.inode == now.inode);
-        Ok(if now.exists && ours {
-            Presence::Present(leftover(&now, "it is still there"))
-        } else {
-            Presence::Gone
-        })
     }
 }
 
 impl File {
-    async fn look(&self, cx: &Context, path: &str) -> Result<Output, StepError> {
-        match cx.host.is_local() {
-            true => local::stat(path),
-            false => remote::stat(cx, path).await,
+    async fn see(&self, cx: &Context, path: &str) -> Result<Seen, StepError> {
+        if !cx.host.is_local() {
+            let seen = remote::see(cx, path, None).await?;
+            let (is, folder) = (seen.now.as_ref().map(|it| it.is.clone()), seen.folder.map(|it| it.is));
+            let none = || Output { path: path.to_owned(), ..Output::default() };
+            return Ok(Seen { now: seen.now.map_or_else(none, |it| it.output), is, folder });
         }
+        let (folder, is) = local::identify(path)?;
+        Ok(Seen { now: local::stat(path)?, is, folder })
     }
 
     async fn hash(&self, cx: &Context, path: &str) -> Result<String, StepError> {
@@ -269,27 +292,31 @@ impl File {
         }
     }
 
-    async fn is_ours(
+    /// Whether what a step that nobody takes back is to make is there already.
+    async fn is_made(
         &self,
         cx: &Context,
         params: &Params,
         action: &Action<'_>,
         intent: &Intent,
+        now: &Output,
     ) -> Result<bool, StepError> {
         match cx.host.is_local() {
-            true => local::is_ours(params, action, intent, None).await,
-            false => remote::is_ours(cx, params, action, intent, None).await,
-        }
-    }
-
-    async fn is_empty(&self, cx: &Context, path: &str) -> Result<bool, StepError> {
-        match cx.host.is_local() {
-            true => local::is_empty(path),
-            false => remote::is_empty(cx, path).await,
+            true => local::is_made(params, action, intent).await,
+            false => remote::is_made(cx, params, action, intent, now).await,
         }
     }
 }
 
+fn no_folder(path: &str) -> StepError {
+    let path = path.trim_end_matches('/');
+    let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    StepError::new(
+        ErrorClass::NotFound,
+        format!("the folder `{folder}` does not exist, expected one for `{path}`"),
+    )
+    .hint(format!("its folder does not exist: mkdir -p {}", shell_word(folder)))
+}
 fn exists(path: &str) -> StepError {
     StepError::new(ErrorClass::Exists, format!("`{path}` exists already"))
         .hint(format!("choose another name, or look at it: ls -ld {}", shell_word(path)))
@@ -316,3 +343,5 @@ pub(crate) fn leftover(found: &Output, why: &str) -> Leftover {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_truth;

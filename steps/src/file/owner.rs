@@ -3,11 +3,7 @@
 use super::Params;
 use engine::{StepError, error::ErrorClass};
 use nix::unistd::{Gid, Group, Uid, User};
-use std::{
-    fs::File,
-    os::unix::fs::{chown, fchown},
-    path::Path,
-};
+use std::{fs::File, os::unix::fs::fchown};
 
 /// Whom a new file or folder is to belong to; nothing where the one who makes it keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,19 +38,11 @@ impl Owner {
         Ok(Self { user, group })
     }
 
-    /// Gives an open file away.
+    /// Gives an open file or folder away.
     pub(super) fn give(self, file: &File, path: &str) -> Result<(), StepError> {
         match self == Self::default() {
             true => Ok(()),
             false => fchown(file, self.user, self.group).map_err(|error| denied(path, &error)),
-        }
-    }
-
-    /// Gives a folder away that was made just now.
-    pub(super) fn give_folder(self, path: &str) -> Result<(), StepError> {
-        match self == Self::default() {
-            true => Ok(()),
-            false => chown(Path::new(path), self.user, self.group).map_err(|error| denied(path, &error)),
         }
     }
 }

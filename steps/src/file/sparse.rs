@@ -1,6 +1,5 @@
 //! Files that take no space: all holes.
 
-use engine::StepError;
 use nix::{
     errno::Errno,
     unistd::{Whence, lseek},
@@ -11,17 +10,15 @@ use std::{
 };
 
 /// Whether a file is as long as this and nothing but zero bytes. Holes are not read.
-pub(super) fn is_untouched(path: &str, size: u64) -> Result<bool, StepError> {
-    let cannot = |error: io::Error| StepError::io(format!("read `{path}`"), &error);
-    let mut file = super::local::open_itself(path)?;
-    if file.metadata().map_err(cannot)?.len() != size {
+pub(super) fn is_untouched(file: &mut File, size: u64) -> io::Result<bool> {
+    if file.metadata()?.len() != size {
         return Ok(false);
     }
     let mut at = 0i64;
-    while let Some(data) = seek(&file, at, Whence::SeekData).map_err(cannot)? {
-        let end = seek(&file, data, Whence::SeekHole).map_err(cannot)?.unwrap_or(data);
-        file.seek(SeekFrom::Start(data.unsigned_abs())).map_err(cannot)?;
-        if !is_zero((&mut file).take((end - data).unsigned_abs())).map_err(cannot)? {
+    while let Some(data) = seek(file, at, Whence::SeekData)? {
+        let end = seek(file, data, Whence::SeekHole)?.unwrap_or(data);
+        file.seek(SeekFrom::Start(data.unsigned_abs()))?;
+        if !is_zero(Read::by_ref(file).take((end - data).unsigned_abs()))? {
             return Ok(false);
         }
         at = end;

@@ -10,7 +10,10 @@ use engine::{StepError, error::ErrorClass, step::Context};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -23,7 +26,9 @@ pub(super) async fn file(cx: &Context, path: &str, algorithms: &[Algorithm]) -> 
     let (path, algorithms) = (path.to_owned(), algorithms.to_vec());
     aside(cx, move |cx| {
         let cannot = |error: io::Error| cannot(Path::new(&path), &error);
-        let mut file = File::open(&path).map_err(cannot)?;
+        // A pipe is opened without waiting for who writes to it, and then refused.
+        let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path);
+        let mut file = opened.map_err(cannot)?;
         let metadata = file.metadata().map_err(cannot)?;
         if metadata.is_dir() {
             return Err(StepError::new(
@@ -31,6 +36,11 @@ pub(super) async fn file(cx: &Context, path: &str, algorithms: &[Algorithm]) -> 
                 format!("`{path}` is a folder, expected a file"),
             )
             .hint("of a whole folder: `tree` in place of `path`"));
+        }
+        if !metadata.is_file() && !metadata.file_type().is_block_device() {
+            let message =
+                format!("`{path}` is no file: a pipe, a socket or a device has no end that could be hashed");
+            return Err(StepError::new(ErrorClass::Invalid, message).hint(look(&path, None)));
         }
         let mut progress = Progress::new(&cx, metadata.len());
         let (size, digests) = read(&mut file, Path::new(&path), &algorithms, &mut progress)?;

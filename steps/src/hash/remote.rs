@@ -31,8 +31,9 @@ have() {
 /// `$1` is the file, then come such pairs. Prints the size, then who read it and a hex a line.
 const FILE: &str = r#"
 file=$1; shift
-[ -e "$file" ] || exit 44
+[ -e "$file" ] || { gone "$file" && exit 44; exit 46; }
 [ -d "$file" ] && exit 45
+[ -f "$file" ] || [ -b "$file" ] || exit 48
 [ -r "$file" ] || exit 46
 have "$@" || exit 47
 wc -c <"$file" || exit 46
@@ -45,7 +46,7 @@ done
 
 /// What tells whether a file is still the same.
 const IDENTITY: &str = r#"
-[ -e "$1" ] || exit 44
+[ -e "$1" ] || { gone "$1" && exit 44; exit 46; }
 [ -d "$1" ] && exit 45
 [ -r "$1" ] || exit 46
 stat -L -c '%s %Y %i' -- "$1""#;
@@ -56,7 +57,7 @@ const BLOCK: &str = r#"exec dd if="$1" bs=1048576 skip="$2" count="$3" 2>/dev/nu
 /// All entries below the folder `$1`: records that end with a zero byte and begin with a letter for what they are; an `m`
 /// if the host lacks a tool for one of the pairs behind it. Values never stand in the inner scripts.
 const ENTRIES: &str = r#"
-[ -e "$1" ] || exit 44
+[ -e "$1" ] || { gone "$1" && exit 44; exit 46; }
 [ -d "$1" ] || exit 45
 CDPATH= cd -- "$1" || exit 46
 shift; have "$@" || printf 'm\0'
@@ -89,8 +90,9 @@ fi"#;
 
 /// Runs a script whose output is data: nothing is masked in it, and nothing of it is shown.
 async fn script(cx: &Context, script: &str, args: &[&str], keep: usize) -> Result<Output, StepError> {
-    let argv = ["/bin/sh", "-c", script, "sh"].into_iter().chain(args.iter().copied());
-    cx.host.exec(Exec::new(argv).keep(keep).repeatable(), &cx.cancel).await
+    let script = [crate::sh::GONE, script].concat();
+    let argv = ["/bin/sh", "-c", &script, "sh"].into_iter().chain(args.iter().copied());
+    cx.host.exec(Exec::new(argv).env("LC_ALL", "C").keep(keep).repeatable(), &cx.cancel).await
 }
 
 fn wrong(cx: &Context, path: &str, class: ErrorClass, what: &str) -> StepError {
@@ -111,6 +113,10 @@ fn done(cx: &Context, path: &str, output: Output) -> Result<Option<Output>, Step
             ));
         }
         Some(46) => ErrorClass::Denied,
+        Some(48) => {
+            let what = "it is no file: a pipe, a socket or a device has no end that could be hashed";
+            return Err(wrong(cx, path, ErrorClass::Invalid, what));
+        }
         Some(47) => return Ok(None),
         _ => return output.require_success("checksum").map(Some),
     };
@@ -138,7 +144,8 @@ fn with_tools<'a>(path: &'a str, algorithms: &[Algorithm]) -> Vec<&'a str> {
 }
 
 pub(super) async fn file(cx: &Context, path: &str, algorithms: &[Algorithm]) -> Result<Found, StepError> {
-    let output = script(cx, &[HAVE, FILE].concat(), &with_tools(path, algorithms), Exec::KEEP).await?;
+    let plain = crate::sh::plain(path);
+    let output = script(cx, &[HAVE, FILE].concat(), &with_tools(&plain, algorithms), Exec::KEEP).await?;
     let Some(output) = done(cx, path, output)? else {
         let mut progress = 0;
         let (size, digests) = stream(cx, path, algorithms, &mut progress, None).await?;
@@ -158,7 +165,8 @@ pub(super) async fn file(cx: &Context, path: &str, algorithms: &[Algorithm]) -> 
 }
 
 pub(super) async fn tree(cx: &Context, path: &str, algorithms: &[Algorithm]) -> Result<Found, StepError> {
-    let output = script(cx, &[HAVE, ENTRIES].concat(), &with_tools(path, algorithms), LIST).await?;
+    let plain = crate::sh::plain(path);
+    let output = script(cx, &[HAVE, ENTRIES].concat(), &with_tools(&plain, algorithms), LIST).await?;
     let listed = Listed::read(&records(cx, path, output)?).ok_or_else(|| unexpected(cx, path, "no list"))?;
     let (via, size, files) = if listed.no_tool {
         let (size, files) = streamed(cx, path, &listed, algorithms).await?;
@@ -238,8 +246,12 @@ async fn by_tools(
         listed.files.iter().map(|path| (path.clone(), Vec::new())).collect();
     for algorithm in algorithms {
         let (program, openssl) = algorithm.tools();
-        let mut found =
-            records(cx, path, script(cx, DIGESTS, &[path, program, openssl], LIST).await?)?.into_iter();
+        let mut found = records(
+            cx,
+            path,
+            script(cx, DIGESTS, &[&crate::sh::plain(path), program, openssl], LIST).await?,
+        )?
+        .into_iter();
         match found.next().as_deref() {
             Some(b"tool") => {}
             Some(b"openssl") => via = Via::Openssl,
@@ -307,7 +319,9 @@ async fn stream(
     let mut size = 0u64;
     while size < expected {
         let (skip, count) = ((size >> 20).to_string(), (PIECE >> 20).to_string());
-        let output = script(cx, BLOCK, &[path, &skip, &count], PIECE).await?.require_success("dd")?;
+        let output = script(cx, BLOCK, &[&crate::sh::plain(path), &skip, &count], PIECE)
+            .await?
+            .require_success("dd")?;
         sums.update(&output.stdout);
         size += output.stdout_bytes;
         *progress += output.stdout_bytes;
@@ -328,7 +342,7 @@ async fn stream(
 
 /// Size, time and inode.
 async fn identity(cx: &Context, path: &str) -> Result<String, StepError> {
-    let output = script(cx, IDENTITY, &[path], Exec::KEEP).await?;
+    let output = script(cx, IDENTITY, &[&crate::sh::plain(path)], Exec::KEEP).await?;
     let output = done(cx, path, output)?.ok_or_else(|| unexpected(cx, path, "47"))?;
     Ok(output.stdout_text().trim().to_owned())
 }

@@ -1,0 +1,271 @@
+//! Takes back what was made or put aside on a host. Each script looks once more whether the thing still is what was seen.
+
+use super::{
+    super::{Action, Advice, Intent, Output, Params, leftover},
+    Seen, Thing, failed, folder_of, script, scripts, see,
+};
+use crate::{identity::Identity, sh::plain};
+use engine::{
+    StepError,
+    error::ErrorClass,
+    host::Stdin,
+    step::{Context, Presence, Undone},
+};
+use std::path::{Path, PathBuf};
+
+/// What became of something that is not where it was.
+enum Fate {
+    Deleted,
+    At(PathBuf),
+    Unknown(&'static str),
+}
+
+struct Undo<'a> {
+    cx: &'a Context,
+    params: &'a Params,
+    action: &'a Action<'a>,
+    intent: &'a Intent,
+    output: Option<&'a Output>,
+    target: &'a str,
+}
+
+/// Whether a thing is what a step made or found; an intent of old tells only the inode.
+fn is_ours(intent: &Intent, output: Option<&Output>, now: &Thing) -> bool {
+    match &intent.made {
+        Some(made) => made.is(&now.is),
+        None => intent.folder.is_none() && output.is_none_or(|output| output.inode == now.output.inode),
+    }
+}
+
+/// Why the folder is not the one in which the step acted.
+fn elsewhere(seen: &Seen, intent: &Intent) -> Option<&'static str> {
+    match (&seen.folder, &intent.folder) {
+        (None, _) => Some("its folder is not there any more"),
+        (Some(now), Some(folder)) if !folder.is(&now.is) => {
+            Some("another folder is in the place of its folder")
+        }
+        _ => None,
+    }
+}
+
+pub(in super::super) async fn undo(
+    cx: &Context,
+    params: &Params,
+    action: &Action<'_>,
+    intent: &Intent,
+    output: Option<&Output>,
+) -> Result<Undone, StepError> {
+    let undo = Undo { cx, params, action, intent, output, target: action.target() };
+    match action {
+        Action::Stat(_) => Ok(Undone::NothingToDo),
+        Action::Remove(_) if intent.found.is_none() => Ok(Undone::NothingToDo),
+        _ => {
+            let seen = match see(cx, undo.target, Some(&intent.beside)).await {
+                Ok(seen) => seen,
+                Err(error) if error.class == ErrorClass::Denied => {
+                    return Ok(undo.unseen("permission to look was denied"));
+                }
+                Err(error) => return Err(error),
+            };
+            match action {
+                Action::Remove(_) => undo.removal(seen).await,
+                _ => undo.made(seen).await,
+            }
+        }
+    }
+}
+
+impl Undo<'_> {
+    fn advice(&self) -> Advice<'_> {
+        Advice { target: self.target, beside: &self.intent.beside, params: self.params }
+    }
+
+    fn unseen(&self, why: &str) -> Undone {
+        Undone::CannotTell(self.advice().cannot_tell(why))
+    }
+
+    fn is_folder(&self) -> bool {
+        matches!(self.action, Action::Directory(_))
+    }
+
+    async fn made(&self, seen: Seen) -> Result<Undone, StepError> {
+        let gone = |undone| Ok(undone);
+        if let Some(why) = elsewhere(&seen, self.intent) {
+            return match &self.intent.made {
+                Some(made) => self.elsewhere(made, &seen, Undone::NothingToDo).await,
+                None => gone(self.unseen(why)),
+            };
+        }
+        let mut half = Undone::NothingToDo;
+        if let Some(hidden) = &seen.beside
+            && self.intent.made.as_ref().is_none_or(|made| made.is(&hidden.is))
+        {
+            super::drop_half(self.cx, &plain(&self.intent.beside), &hidden.raw, self.is_folder()).await?;
+            half = Undone::Removed;
+        }
+        match (&seen.now, &self.intent.made) {
+            (Some(now), _) if is_ours(self.intent, self.output, now) => self.take(now, &seen).await,
+            // Under the hidden name it was a moment ago: it never got another.
+            (_, Some(_)) if half == Undone::Removed => Ok(half),
+            (now, Some(made)) => Ok(match self.elsewhere(made, &seen, half).await? {
+                Undone::NothingToDo | Undone::CannotTell(_) if now.is_some() && self.output.is_some() => {
+                    self.replaced()
+                }
+                other => other,
+            }),
+            (Some(_), None) if self.output.is_some() => gone(self.replaced()),
+            (_, None) => gone(half),
+        }
+    }
+
+    fn replaced(&self) -> Undone {
+        Undone::Left(self.advice().replaced())
+    }
+
+    /// Removes what stands in its place and is ours.
+    async fn take(&self, now: &Thing, seen: &Seen) -> Result<Undone, StepError> {
+        let (target, folder) = (plain(self.target), folder_of(self.target));
+        let what = format!("remove `{}`", self.target);
+        if self.is_folder() {
+            // Only one that is known for ours is emptied.
+            let known = self.intent.made.is_some() || self.output.is_some();
+            let all = if self.params.owned && known { "all" } else { "" };
+            let done =
+                script(self.cx, scripts::REMOVE_FOLDER, &[&target, &now.raw, all], Stdin::Null).await?;
+            return match done.code {
+                Some(0) => Ok(Undone::Removed),
+                Some(scripts::OTHER) => Ok(self.replaced()),
+                Some(scripts::NOT_EMPTY) => Ok(Undone::Left(self.advice().not_empty())),
+                Some(scripts::MOUNTED) => {
+                    let text = done.stdout_text();
+                    let at =
+                        text.split_once("@mount|").map_or("", |(_, at)| at.strip_suffix('\n').unwrap_or(at));
+                    Ok(Undone::Left(self.advice().mounted(Path::new(at))))
+                }
+                _ => Err(failed(self.cx, self.target, &what, &done)),
+            };
+        }
+        match super::is_untouched(self.cx, self.params, self.action, self.intent, self.output).await {
+            Ok(true) => {}
+            Ok(false) if self.intent.made.is_none() && self.output.is_none() => {
+                return Ok(Undone::NothingToDo);
+            }
+            Ok(false) => return Ok(Undone::Left(self.advice().changed())),
+            Err(error) if error.class == ErrorClass::Denied => {
+                return Ok(self.unseen("permission to read it was denied"));
+            }
+            Err(error) => return Err(error),
+        }
+        let done = script(self.cx, scripts::DROP, &[&target, &now.raw, &folder], Stdin::Null).await?;
+        match (done.code, &self.intent.made) {
+            // Another has given it a second name: under that it is still there. One may be the hidden name.
+            (Some(0), Some(made)) if now.names > 1 + u64::from(seen.beside.is_some()) => {
+                self.elsewhere(made, seen, Undone::Removed).await
+            }
+            (Some(0), _) => Ok(Undone::Removed),
+            (Some(scripts::OTHER), _) => Ok(self.replaced()),
+            _ => Err(failed(self.cx, self.target, &what, &done)),
+        }
+    }
+
+    async fn elsewhere(&self, made: &Identity, seen: &Seen, gone: Undone) -> Result<Undone, StepError> {
+        Ok(match self.fate(made, seen).await? {
+            Fate::Deleted => gone,
+            Fate::At(at) => Undone::Left(self.advice().moved(&at)),
+            Fate::Unknown(why) => self.unseen(why),
+        })
+    }
+
+    /// Searches for it: no word of its end comes from a host.
+    async fn fate(&self, made: &Identity, seen: &Seen) -> Result<Fate, StepError> {
+        let now = seen.folder.as_ref().map(|folder| &folder.is);
+        let same = now.zip(self.intent.folder.as_ref()).is_some_and(|(now, folder)| now.is(folder));
+        let folder = if same { folder_of(self.target) } else { String::new() };
+        let device = format!("{}:{}", rustix::fs::major(made.device()), rustix::fs::minor(made.device()));
+        // A folder that has another name is mostly not far from where it was.
+        let near = folder_of(&folder_of(self.target));
+        let args = [&*folder, &made.inode().to_string(), &device, &near];
+        let done = script(self.cx, scripts::FIND, &args, Stdin::Null).await?;
+        let text = done.stdout_text();
+        for record in text.split("\0\n") {
+            let Some((is, at)) = record.rsplit_once("@at|").and_then(|(_, record)| record.split_once('\n'))
+            else {
+                continue;
+            };
+            if super::identity(is, made.boot()).is_some_and(|found| found.is(made)) {
+                return Ok(Fate::At(PathBuf::from(at)));
+            }
+        }
+        // What a mount hides cannot have been searched.
+        let visible = now.is_some_and(|now| now.device() == made.device());
+        Ok(match text.lines().any(|line| line == "@seen") && visible {
+            true => Fate::Deleted,
+            false => Fate::Unknown("it was deleted or moved: not all of its file system can be searched"),
+        })
+    }
+
+    /// Puts back what was put aside.
+    async fn removal(&self, seen: Seen) -> Result<Undone, StepError> {
+        if let Some(why) = elsewhere(&seen, self.intent) {
+            return self.lost(why, &seen).await;
+        }
+        if let Some(hidden) = &seen.beside
+            && self.intent.made.as_ref().is_none_or(|found| found.is(&hidden.is))
+        {
+            let args = [&*plain(&self.intent.beside), &plain(self.target), &hidden.raw, "file"];
+            let done = script(self.cx, scripts::PUBLISH, &args, Stdin::Null).await?;
+            return match done.code {
+                Some(0) => Ok(Undone::Removed),
+                Some(scripts::EXISTS) => Ok(Undone::Left(self.advice().occupied())),
+                _ => Err(failed(self.cx, self.target, &format!("put `{}` back", self.target), &done)),
+            };
+        }
+        match (&seen.now, &self.intent.made) {
+            // It was never put aside, or is back already.
+            (Some(now), Some(found)) if found.is(&now.is) => Ok(Undone::NothingToDo),
+            (None, None) if self.output.is_none() => Ok(Undone::NothingToDo),
+            _ => self.lost("it is not where it was put aside", &seen).await,
+        }
+    }
+
+    async fn lost(&self, why: &str, seen: &Seen) -> Result<Undone, StepError> {
+        let Some(found) = &self.intent.made else { return Ok(self.unseen(why)) };
+        Ok(match self.fate(found, seen).await? {
+            Fate::At(at) if at.file_name() == Path::new(self.target).file_name() && self.output.is_none() => {
+                Undone::NothingToDo
+            }
+            Fate::At(at) => Undone::Left(self.advice().aside_moved(&at)),
+            Fate::Deleted => Undone::Left(self.advice().aside_deleted()),
+            Fate::Unknown(more) => self.unseen(&format!("{why}; {more}")),
+        })
+    }
+}
+
+/// Whether what the step made or put aside is there.
+pub(in super::super) async fn presence(
+    cx: &Context,
+    action: &Action<'_>,
+    intent: &Intent,
+    output: Option<&Output>,
+) -> Result<Presence, StepError> {
+    let seen = match see(cx, action.target(), Some(&intent.beside)).await {
+        Ok(seen) => seen,
+        Err(error) if error.class == ErrorClass::Denied => return Ok(Presence::Unknown(error.message)),
+        Err(error) => return Err(error),
+    };
+    if let Some(why) = elsewhere(&seen, intent) {
+        // An undo that has seen what became of it went before.
+        return Ok(if seen.folder.is_none() { Presence::Gone } else { Presence::Unknown(why.to_owned()) });
+    }
+    if let Some(hidden) = &seen.beside {
+        let hidden = Output { path: intent.beside.clone(), ..hidden.output.clone() };
+        return Ok(Presence::Present(leftover(&hidden, "it is still there")));
+    }
+    let made = matches!(action, Action::Create(_) | Action::Copy(..) | Action::Directory(_));
+    Ok(match &seen.now {
+        Some(now) if made && is_ours(intent, output, now) => {
+            Presence::Present(leftover(&now.output, "it is still there"))
+        }
+        _ => Presence::Gone,
+    })
+}
