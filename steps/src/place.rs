@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// What is known, and durable, before a file is put in place.
@@ -80,6 +81,9 @@ pub(crate) struct At<'a> {
 /// Locks by target: two steps of a run that put files in one place do it one after the other.
 static TARGETS: LazyLock<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>> =
     LazyLock::new(Mutex::default);
+/// How often, and how long between, a file that lies under another is looked at before its undo is tried again.
+const UNCOVERED_TRIES: u32 = 20;
+const UNCOVERED_PAUSE: Duration = Duration::from_millis(250);
 /// What this process has put in place: another of its steps may replace that though it did not expect it.
 static PLACED: LazyLock<Mutex<BTreeSet<(String, Earlier)>>> = LazyLock::new(Mutex::default);
 
@@ -274,9 +278,8 @@ impl Placing {
         mode: &str,
         amend: impl AsyncFnOnce(&Self) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
-        let machine = at.host.identity(at.cancel).await?.unwrap_or_else(|| at.name().to_owned());
-        let key = format!("{machine} {} {}", self.folder, self.target());
-        let lock = lock(&TARGETS).entry(key).or_default().clone();
+        let machine = machine(at).await?;
+        let lock = self.lock_on(&machine);
         let _held = lock.lock().await;
         let (target, kept) = (self.target(), self.kept());
         let what = format!("put `{}` in place on `{}`", self.to, at.name());
@@ -308,6 +311,11 @@ impl Placing {
         at.succeeded(ended, &what, &self.to)?;
         lock_set().insert((machine, Earlier { sha256: self.sha256.clone(), id: made }));
         Ok(())
+    }
+
+    /// What lets only one step at a time work at the target.
+    fn lock_on(&self, machine: &str) -> Arc<tokio::sync::Mutex<()>> {
+        lock(&TARGETS).entry(format!("{machine} {} {}", self.folder, self.target())).or_default().clone()
     }
 
     /// Removes what has not been put in place; what cannot be removed now is removed by the undo.
@@ -342,14 +350,25 @@ impl Placing {
 
     /// Takes the file back: removes it, or restores the earlier one, if it is still what was put there.
     pub(crate) async fn take_back(&self, at: At<'_>) -> Result<Undone, StepError> {
-        let word = match self.fate(at, "act").await? {
+        let lock = self.lock_on(&machine(at).await?);
+        let mut word = Ok("buried".to_owned());
+        // What lies over it is uncovered by the undo of the step that put it there.
+        for _ in 0..UNCOVERED_TRIES {
+            let held = lock.lock().await;
+            word = self.fate(at, "act").await?;
+            drop(held);
+            if word.as_deref() != Ok("buried") {
+                break;
+            }
+            tokio::time::sleep(UNCOVERED_PAUSE).await;
+        }
+        let word = match word {
             Ok(word) => word,
             Err(why) => return Ok(Undone::CannotTell(self.leftover(at, &why, String::new()))),
         };
         match word.as_str() {
             "removed" => Ok(Undone::Removed),
             "nothing" => Ok(Undone::NothingToDo),
-            // The other's undo uncovers it.
             "buried" => {
                 let message =
                     format!("another step of this run put a file over `{}`, which is still there", self.to);
@@ -450,6 +469,11 @@ impl Placing {
             Ok(word) => Presence::Present(self.left(at, &word)),
         })
     }
+}
+
+/// The machine, for what this process knows of its files.
+async fn machine(at: At<'_>) -> Result<String, StepError> {
+    Ok(at.host.identity(at.cancel).await?.unwrap_or_else(|| at.name().to_owned()))
 }
 
 fn occupied(at: At<'_>, to: &str) -> StepError {
