@@ -324,7 +324,7 @@ async fn act(cx: &Context, params: &Params, action: Action, intent: &Intent) -> 
     let stopped = done.as_ref().is_err_and(|error| error.class == ErrorClass::Cancelled);
     let mut along = Vec::new();
     if !stopped && !cx.is_final() {
-        let left = effect::rested(&manager, &intent.before).await?;
+        let left = effect::left(&manager, &intent.before).await?;
         along = effect::along(&intent.before, &left);
         cx.amend(&Intent { left, before: intent.before.clone(), found: None }).await?;
     }

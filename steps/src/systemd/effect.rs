@@ -111,15 +111,21 @@ async fn look(manager: &Manager<'_>, records: &[Record]) -> Result<Vec<Facts>, S
     manager.facts(&names).await
 }
 
-/// The units once they have come to rest: those that follow on their own do so after the job is done.
-pub(super) async fn rested(manager: &Manager<'_>, records: &[Record]) -> Result<Vec<Record>, StepError> {
+/// What became of the units, once they have come to rest.
+pub(super) async fn left(manager: &Manager<'_>, before: &[Record]) -> Result<Vec<Record>, StepError> {
+    let roles = before.iter().map(|record| record.role);
+    Ok(records(&roles.zip(rested(manager, before).await?).collect::<Vec<_>>()))
+}
+
+/// The units once they have come to rest: those that follow on their own do so after the job is done, and the job of a run
+/// that died goes on without it.
+async fn rested(manager: &Manager<'_>, records: &[Record]) -> Result<Vec<Facts>, StepError> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(10);
     loop {
         let found = look(manager, records).await?;
         if !found.iter().any(Facts::is_moving) || began.elapsed() >= REST {
-            let roles = records.iter().map(|record| record.role);
-            return Ok(self::records(&roles.zip(found).collect::<Vec<_>>()));
+            return Ok(found);
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(200)),
@@ -232,13 +238,13 @@ pub(super) async fn put_back(
     left: &[Record],
 ) -> Result<Undone, StepError> {
     let ours = remember(manager, before, left).await;
-    let found = look(manager, before).await?;
+    let found = rested(manager, before).await?;
     let fates = fates(before, left, &found, &ours);
     let with = |wanted: Fate| {
         let fates = before.iter().zip(&fates);
         fates.filter(|(_, fate)| **fate == wanted).map(|(was, _)| was.unit.clone()).collect::<Vec<_>>()
     };
-    let mut work = Work { manager, done: false, trouble: Vec::new() };
+    let mut work = Work { manager, before, done: false, trouble: Vec::new() };
     for (was, fate) in before.iter().zip(&fates) {
         if let Fate::Anothers(why) = fate {
             let verb = if was.is_up() { "start" } else { "stop" };
@@ -252,7 +258,7 @@ pub(super) async fn put_back(
     work.start_all(&starts).await;
     if !starts.is_empty() {
         // What is started again brings up what it wants, also what was at rest before.
-        let names: Vec<String> = look(manager, before)
+        let names: Vec<String> = rested(manager, before)
             .await?
             .iter()
             .zip(before)
@@ -275,8 +281,8 @@ pub(super) async fn presence(
     left: &[Record],
 ) -> Result<Presence, StepError> {
     let ours = remember(manager, before, left).await;
-    let found = look(manager, before).await?;
-    let mut work = Work { manager, done: false, trouble: Vec::new() };
+    let found = rested(manager, before).await?;
+    let mut work = Work { manager, before, done: false, trouble: Vec::new() };
     let fates = fates(before, left, &found, &ours);
     for ((was, now), fate) in before.iter().zip(&found).zip(fates) {
         let (verb, why) = match fate {
@@ -299,6 +305,7 @@ pub(super) async fn presence(
 
 struct Work<'a> {
     manager: &'a Manager<'a>,
+    before: &'a [Record],
     done: bool,
     /// The unit, why it is left, and what would put it back.
     trouble: Vec<(String, String, String)>,
@@ -371,7 +378,7 @@ impl Work<'_> {
         let new = wanted.iter().filter(|unit| {
             unit.is_up()
                 && unit.number("InactiveExitTimestampMonotonic") > since
-                && !stopped.iter().any(|name| name == unit.id())
+                && !self.before.iter().any(|record| record.unit == unit.id())
         });
         needed.extend(new.map(|unit| unit.id().to_owned()));
         let names: Vec<&str> = needed.iter().map(String::as_str).collect();
