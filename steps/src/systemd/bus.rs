@@ -35,6 +35,8 @@ trait Manager {
     fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
 }
 
+/// What systemd says to who asks a second time to be told.
+const ALREADY: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 /// The endings of names; a name without one is a service's.
 const ENDINGS: [&str; 11] = [
     ".service",
@@ -135,7 +137,7 @@ impl Bus {
         let manager = self.manager().await.map_err(fail)?;
         // Listened to before the job is made, for it may be over at once.
         let mut removed = manager.receive_job_removed().await.map_err(fail)?;
-        manager.subscribe().await.map_err(fail)?;
+        subscribed(&manager).await.map_err(fail)?;
         let job = match verb {
             "start" => manager.start_unit(&name, "replace").await,
             "stop" => manager.stop_unit(&name, "replace").await,
@@ -171,11 +173,19 @@ impl Bus {
     /// Word of every change of the unit.
     pub(super) async fn changes(self, name: &str) -> Option<Box<dyn Changes>> {
         let manager = self.manager().await.ok()?;
-        manager.subscribe().await.ok()?;
+        subscribed(&manager).await.ok()?;
         // By any of its names: word comes from the one that is its own.
         let path = manager.load_unit(&full(name)).await.ok()?;
         let changes = self.properties(path.as_ref()).await.ok()?.receive_properties_changed().await.ok()?;
         Some(Box::new(Signals { changes, _bus: self }))
+    }
+}
+
+/// Asks systemd to tell of what happens. It refuses a second time on one connection: then it tells already.
+async fn subscribed(manager: &ManagerProxy<'_>) -> zbus::Result<()> {
+    match manager.subscribe().await {
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str() == ALREADY => Ok(()),
+        other => other,
     }
 }
 
