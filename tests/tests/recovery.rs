@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tests::{
     folders::{Folders, said},
-    lab::{binaries, until},
+    lab::{binaries, lasts, until},
 };
 
 /// Where one playbook is run.
@@ -103,6 +103,22 @@ fn a_dead_run_is_told_of_listed_and_undone() {
     assert!(said(&over).contains("is over"), "{}", said(&over));
     assert_eq!(stage.run(&["recover", "--yes"]).status.code(), Some(0));
     assert!(said(&stage.run(&["runs"])).contains("died, recovered"));
+}
+
+#[test]
+fn a_run_is_dead_at_once_although_something_still_holds_its_lock() {
+    let stage = Stage::new(FILES);
+    let run = stage.die("kill:after:two");
+    // As a child does that the run was just starting when it died.
+    let lock = fs::File::open(stage.state.path().join(format!("locks/{run}.lock"))).expect("there");
+    lock.lock().expect("free");
+    let recovery = stage.start(&["recover", "--yes"]);
+    lasts(std::time::Duration::from_millis(500));
+    drop(lock);
+    let output = recovery.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("RECOVERED files"), "{}", said(&output));
+    assert!(!stage.path("two.txt").exists());
 }
 
 #[test]

@@ -22,13 +22,17 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// The version of the database's layout.
 const LAYOUT: i64 = 1;
 /// How long a write waits for another process that writes its own run.
 const BUSY: Duration = Duration::from_secs(30);
+
+/// How long the lock of an owner that has died may still be held: by the kernel, which takes a large process apart bit by
+/// bit, or by a child that was just being started and closes it with its first program.
+const LINGERS: Duration = Duration::from_secs(5);
 
 /// All runs of a state folder.
 #[derive(Debug)]
@@ -86,6 +90,19 @@ fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> JournalErro
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::from(since).0
+}
+
+/// Whether a process is there and was not killed. One that cannot be seen is taken for dead.
+fn lives(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let killed = |name: &str| {
+        let pending = field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+        pending & (1 << (nix::libc::SIGKILL - 1)) != 0
+    };
+    !matches!(field("State:").and_then(|state| state.chars().next()), None | Some('Z' | 'X'))
+        && !killed("SigPnd:")
+        && !killed("ShdPnd:")
 }
 
 fn boot_id() -> String {
@@ -320,9 +337,24 @@ impl Store {
             found.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(sql)?
         };
         for row in rows.iter_mut().filter(|row| row.finished_ms.is_none()) {
-            row.alive = self.lock_run(&row.id)?.is_none();
+            row.alive = self.is_owned(&row.id)?;
         }
         Ok(rows)
+    }
+
+    /// Whether a living process owns a run.
+    fn is_owned(&self, run: &str) -> Result<bool, JournalError> {
+        let patience = Instant::now() + LINGERS;
+        while self.lock_run(run)?.is_none() {
+            let owner = lock(&self.connection)
+                .query_row("SELECT pid FROM runs WHERE id = ?1", [run], |row| row.get(0))
+                .map_err(|error| JournalError::new(format!("cannot read the journal: {error}")))?;
+            if lives(owner) || Instant::now() >= patience {
+                return Ok(true);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(false)
     }
 
     /// The run with this id, which may be cut to any beginning or end of one run's id.
