@@ -176,6 +176,10 @@ impl<'a> Judge<'a> {
         head.into_iter().chain(self.row.arguments.iter().map(|word| self.world.filled(word))).collect()
     }
 
+    fn look(&self) -> crate::lab::Manifest {
+        self.world.look(matches!(self.row.death, Death::Everywhere | Death::Twice(_)))
+    }
+
     fn run(&self, faults: &str) -> Said {
         self.world.start(self.row.folder, faults, &self.argv()).wait()
     }
@@ -191,7 +195,7 @@ impl<'a> Judge<'a> {
 
     fn once(&self) -> Result<(), String> {
         let (row, world) = (self.row, &self.world);
-        let before = world.look();
+        let before = self.look();
         let faults = match row.death {
             Death::At(point) => format!("{},kill:{point}", row.faults),
             _ => row.faults.to_owned(),
@@ -227,7 +231,7 @@ impl<'a> Judge<'a> {
 
     /// Kills the run at each point, and recovers or resumes it.
     fn everywhere(&self) -> Result<(), String> {
-        let before = self.world.look();
+        let before = self.look();
         let mut points = 0;
         loop {
             let at = points + 1;
@@ -253,7 +257,7 @@ impl<'a> Judge<'a> {
 
     /// Kills the run at one point and its recovery at each.
     fn twice(&self, died: &str) -> Result<(), String> {
-        let before = self.world.look();
+        let before = self.look();
         let mut points = 0;
         loop {
             let at = points + 1;
@@ -314,7 +318,7 @@ impl<'a> Judge<'a> {
         let wanted: Vec<String> = wanted.iter().map(|line| self.world.filled(line)).collect();
         let begun = std::time::Instant::now();
         loop {
-            let difference = before.diff(&self.world.look());
+            let difference = before.diff(&self.look());
             let extra: Vec<_> =
                 difference.iter().filter(|line| !wanted.iter().any(|it| line.starts_with(it))).collect();
             let missing: Vec<_> =

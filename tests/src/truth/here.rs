@@ -120,6 +120,13 @@ impl Here {
         let mut manifest = Manifest::default();
         let folder = self.folders.dir.path();
         self.processes(&mut manifest);
+        // What a run needs while it lasts. It is made when it is first used.
+        let scratch = self.folders.state.path().join("scratch");
+        let name = |path: &Path| format!("scratch {}", path.strip_prefix(&scratch).unwrap_or(path).display());
+        if scratch.exists() {
+            sight::files(&scratch, &name, &mut manifest);
+            manifest.remove("scratch ");
+        }
         let inside = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
         for database in sight::files(folder, &|path| format!("file {}", inside(path)), &mut manifest) {
             let mut client = Command::new("sqlite3");

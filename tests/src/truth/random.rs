@@ -58,7 +58,7 @@ impl Row<'_> {
             let judge = Judge::new(self)?;
             // How long a run takes here, for a kill at a random moment of it.
             let length = (0..3).map(|_| judge.length()).min().unwrap_or_default();
-            let before = judge.world.look();
+            let before = judge.look();
             while goes_on(&tally) {
                 tally.trials += 1;
                 let moments = [random.below(length), random.below(length / 2)];

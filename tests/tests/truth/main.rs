@@ -26,6 +26,7 @@
 //! begins with `+ row it.db: INSERT`, `- row ('public.t'…` or `~ key k`. What a row has to say for itself is in
 //! `tests::truth::Row`; where a table is not enough, `tests::truth::world::World` gives the parts.
 
+mod engine;
 mod json;
 mod judge;
 mod postgres;
