@@ -67,6 +67,11 @@ impl Identity {
         self.device
     }
 
+    /// When it was born, in nanoseconds since 1970, if that is known.
+    pub(crate) fn born(&self) -> Option<i128> {
+        self.born
+    }
+
     /// The boot of the machine that told it.
     pub(crate) fn boot(&self) -> &str {
         &self.boot

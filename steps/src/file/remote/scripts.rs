@@ -135,8 +135,8 @@ rmdir -- "$1" && exit 0
 exit 50"#;
 
 /// Finds what has the inode `$2` on the file system of the device `$3`: first in the folder `$1`, then below
-/// `$4`, then in all of it. Prints `@seen` if
-/// the search came to its end.
+/// `$4`, then in all of it. `$5` is its inode and time of
+/// birth. Prints `@seen` if the search came to its end.
 pub(super) const FIND: &str = r#"
 tell='printf "@at|"; stat -c "%d %i %.9W" -- "$1"; printf "%s\0\n" "$1"'
 [ -z "$1" ] || find "$1" -xdev -maxdepth 1 -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
@@ -148,7 +148,8 @@ done </proc/self/mountinfo
 [ -n "$root" ] || exit 0
 timeout 10 true 2>/dev/null || exit 0
 near=$(timeout 5 find "$4" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null | tr '\0' '\1')
-[ -z "$near" ] || { printf '%s\n' "$near" | tr '\1' '\0'; exit 0; }
+# The inode may be another's by now: only its birth tells.
+case $near in *" $5"*) printf '%s\n' "$near" | tr '\1' '\0'; exit 0 ;; esac
 timeout 30 find "$root" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
 # Folders that vanished meanwhile, or that this user may not enter, are no gap: it stood where this user may write.
 case $? in 124 | 137 | 143) ;; *) echo @seen ;; esac

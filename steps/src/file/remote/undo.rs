@@ -184,7 +184,10 @@ impl Undo<'_> {
         let device = format!("{}:{}", rustix::fs::major(made.device()), rustix::fs::minor(made.device()));
         // A folder that has another name is mostly not far from where it was.
         let near = folder_of(&folder_of(self.target));
-        let args = [&*folder, &made.inode().to_string(), &device, &near];
+        let inode = made.inode().to_string();
+        let born = made.born().map(|born| format!("{}.{:09}", born / 1_000_000_000, born % 1_000_000_000));
+        let known = format!("{inode} {}", born.unwrap_or_default());
+        let args = [&*folder, &inode, &device, &near, &known];
         let done = script(self.cx, scripts::FIND, &args, Stdin::Null).await?;
         let text = done.stdout_text();
         for record in text.split("\0\n") {
