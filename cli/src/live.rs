@@ -222,8 +222,10 @@ impl View for Live {
                 let text = format!("{}: given up; what was not undone yet is left", signal_name(*signal));
                 self.say(&self.style.paint(Tone::Bad, &text));
             }
-            RunEvent::PrecheckDecided { .. } | RunEvent::StepKept { .. } | RunEvent::IntentAmended { .. } => {
-            }
+            RunEvent::PrecheckDecided { .. }
+            | RunEvent::StepKept { .. }
+            | RunEvent::IntentAmended { .. }
+            | RunEvent::UndoIntended { .. } => {}
         }
         self.count(summary);
     }

@@ -35,7 +35,7 @@ impl Plain {
 impl View for Plain {
     fn event(&mut self, summary: &Summary, record: &Record) {
         // What a recovery has to know is nothing that a person waits for.
-        if matches!(record.event, RunEvent::IntentAmended { .. }) {
+        if matches!(record.event, RunEvent::IntentAmended { .. } | RunEvent::UndoIntended { .. }) {
             return;
         }
         self.out.tell(&format!("{}\n", self.lines.event(summary, record)));

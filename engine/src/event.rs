@@ -299,6 +299,16 @@ pub enum RunEvent {
         /// Which.
         step: StepId,
     },
+    /// A written undo is about to act on an attempt, or knows more of what it does. Durable before that can be seen, so
+    /// that after a crash its own step type can tell whether it has acted.
+    UndoIntended {
+        /// Which.
+        step: StepId,
+        /// Which attempt it takes back.
+        attempt: u32,
+        /// The intent of the undo itself.
+        intent: serde_json::Value,
+    },
     /// The undo of a step ended.
     UndoFinished {
         /// Which.

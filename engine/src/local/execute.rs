@@ -7,6 +7,7 @@ use super::{
     setup::{RunEnd, Setup},
     signal::Signals,
     undo::{Workshop, leftovers},
+    written::Note,
 };
 use crate::{
     error::StepError,
@@ -34,6 +35,7 @@ pub(super) enum Message {
     Skip { step: StepId, reason: SkipReason },
     Start { step: StepId, attempt: u32, intent: Option<Box<Intent>>, go: oneshot::Sender<bool> },
     Amend { step: StepId, attempt: u32, intent: serde_json::Value, go: oneshot::Sender<bool> },
+    IntendUndo { step: StepId, attempt: u32, intent: serde_json::Value, go: oneshot::Sender<bool> },
     Finished { step: StepId, attempt: u32, outcome: Outcome, took_ms: u64 },
     Settled { step: StepId, attempt: u32, outcome: Option<Outcome> },
     Undone { step: StepId, result: Result<Undone, StepError>, took_ms: u64 },
@@ -268,7 +270,7 @@ impl Run<'_> {
                 if self.has_lost_the_run() {
                     return;
                 }
-                let workshop = self.workshop(self.scope(step));
+                let workshop = Workshop { note: self.note(step), ..self.workshop(self.scope(step)) };
                 let planned = self.setup.plan.step(step).clone();
                 let touched = self.outputs.touched(step);
                 let messages = self.messages.clone();
@@ -330,6 +332,10 @@ impl Run<'_> {
             Message::Amend { step, attempt, intent, go } => {
                 let durable = self.record(RunEvent::IntentAmended { step, attempt, intent }).await;
                 let _gone = go.send(durable);
+            }
+            Message::IntendUndo { step, attempt, intent, go } => {
+                self.record(RunEvent::UndoIntended { step, attempt, intent }).await;
+                let _gone = go.send(!self.has_lost_the_run());
             }
             Message::Finished { step, attempt, outcome, took_ms } => {
                 self.record(RunEvent::StepFinished { step, attempt, outcome, took_ms }).await;
@@ -396,6 +402,20 @@ impl Run<'_> {
         tokio::spawn(job.run());
     }
 
+    /// What makes the intents of a step's written undo durable. An undo goes on where the journal fails, but not where
+    /// another process owns the run.
+    fn note(&self, step: StepId) -> Note {
+        let messages = self.messages.clone();
+        Note::new(move |attempt, intent| {
+            let messages = messages.clone();
+            Box::pin(async move {
+                let (go, answer) = oneshot::channel();
+                let _gone = messages.send(Message::IntendUndo { step, attempt, intent, go });
+                answer.await.unwrap_or(false)
+            })
+        })
+    }
+
     /// What looks at, or takes back, what steps did.
     fn workshop(&self, scope: Scope) -> Workshop {
         Workshop {
@@ -404,6 +424,7 @@ impl Run<'_> {
             progress: self.sink.clone(),
             locks: self.locks.clone(),
             faults: self.setup.faults.clone(),
+            note: Note::none(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod signal;
 mod space;
 mod survey;
 mod undo;
+mod written;
 
 pub use execute::execute;
 pub use faults::Faults;

@@ -1,7 +1,7 @@
 //! What `steps` is in expressions: a fold over the events of a run.
 
 use crate::{
-    event::{Intent, Outcome, RunEvent, StepId, UndoMethod},
+    event::{Intent, Outcome, RunEvent, StepId},
     plan::{Plan, PlannedStep},
     playbook::global,
     step::Recovery,
@@ -15,6 +15,8 @@ pub(super) struct Touched {
     pub(super) attempt: u32,
     pub(super) intent: Intent,
     pub(super) output: Option<Value>,
+    /// The intent of its written undo, once that has begun.
+    pub(super) undoing: Option<Value>,
 }
 
 /// The outputs and intents of a run's steps.
@@ -48,7 +50,8 @@ impl Outputs {
             RunEvent::StepStarted { step, attempt, intent } => {
                 self.status[step.0] = "running";
                 if let Some(intent) = intent {
-                    let touched = Touched { attempt: *attempt, intent: (**intent).clone(), output: None };
+                    let intent = (**intent).clone();
+                    let touched = Touched { attempt: *attempt, intent, output: None, undoing: None };
                     let attempts = self.touched.entry(*step).or_default();
                     if attempts.is_empty() || !self.first_counts[step.0] {
                         attempts.push(touched);
@@ -59,6 +62,12 @@ impl Outputs {
                 let attempts = self.touched.get_mut(step).into_iter().flatten();
                 for it in attempts.filter(|it| it.attempt == *attempt) {
                     it.intent.intent = intent.clone();
+                }
+            }
+            RunEvent::UndoIntended { step, attempt, intent } => {
+                let attempts = self.touched.get_mut(step).into_iter().flatten();
+                for it in attempts.filter(|it| it.attempt == *attempt) {
+                    it.undoing = Some(intent.clone());
                 }
             }
             RunEvent::StepFinished { step, attempt, outcome, .. }
@@ -76,9 +85,8 @@ impl Outputs {
                 let Some(attempts) = self.touched.get_mut(step) else { return };
                 let Some(last) = attempts.last_mut().filter(|last| last.attempt == *attempt) else { return };
                 last.output = out.cloned();
-                // What an undo would find of it is another's. A written undo knows best itself.
-                let nothing = matches!(outcome, Outcome::Failed { error, out: None } if error.no_effect);
-                if nothing && !matches!(last.intent.undo, UndoMethod::Written(_)) {
+                // What an undo would find of it is another's.
+                if matches!(outcome, Outcome::Failed { error, out: None } if error.no_effect) {
                     attempts.pop();
                     if attempts.is_empty() {
                         self.touched.remove(step);

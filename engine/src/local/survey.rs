@@ -1,6 +1,6 @@
 //! What a dead run left: listed from its journal, and looked for.
 
-use super::{Faults, outputs::Outputs, undo::Workshop};
+use super::{Faults, outputs::Outputs, undo::Workshop, written::Note};
 use crate::{
     event::{ProgressSink, Record, UndoMethod},
     expr::{Outside, Scope},
@@ -45,6 +45,7 @@ pub async fn survey(
         progress: ProgressSink::none(),
         locks: PathBuf::new(),
         faults: Faults::none(),
+        note: Note::none(),
     };
     let mut survey = Survey { cleanup_is_due: scheduler.owes_cleanup(), ..Survey::default() };
     for id in outputs.all_touched() {

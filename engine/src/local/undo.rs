@@ -8,6 +8,7 @@ use super::{
     notes::{Claim, Claims},
     outputs::Touched,
     process::{Unended, not_seen_to_end},
+    written::{LastIntent, Note},
 };
 use crate::{
     error::{ErrorClass, StepError},
@@ -35,6 +36,8 @@ pub(super) struct Workshop {
     pub(super) progress: ProgressSink,
     pub(super) locks: PathBuf,
     pub(super) faults: Faults,
+    /// Makes the intent of a written undo durable.
+    pub(super) note: Note,
 }
 
 impl Workshop {
@@ -77,15 +80,17 @@ impl Workshop {
     ) -> Result<Undone, StepError> {
         let mut pause = Duration::from_millis(200);
         let mut tries = 1;
+        let last = LastIntent::of(attempt);
         loop {
-            match self.once(step, attempt, cancel).await {
+            match self.once(step, attempt, &last, cancel).await {
                 Err(error) if tries < TRIES && may_pass(error.class) => {
                     tokio::time::sleep(pause).await;
                     pause *= 3;
                     tries += 1;
                 }
                 Ok(first) if self.faults.repeats(&step.id) => {
-                    return self.once(step, attempt, cancel).await.map(|again| match again {
+                    last.forget();
+                    return self.once(step, attempt, &last, cancel).await.map(|again| match again {
                         Undone::NothingToDo => first,
                         other => other,
                     });
@@ -99,6 +104,7 @@ impl Workshop {
         &self,
         step: &PlannedStep,
         attempt: &Touched,
+        last: &LastIntent,
         cancel: &Cancel,
     ) -> Result<Undone, StepError> {
         let Intent { params, intent, on, undo, .. } = &attempt.intent;
@@ -117,19 +123,15 @@ impl Workshop {
                 Ok(undone)
             }
             UndoMethod::Written(written) => {
-                let kind = self.kind(&written.kind)?;
                 if let Some(why) = self.elsewhere(step, attempt, Act::Undo, cancel).await? {
                     return Ok(Undone::CannotTell(self.told(step, &why)));
                 }
-                let mut cx = self.context(step, attempt.attempt, written.on.as_deref(), cancel).await?;
-                cx.undoing = true;
-                let intent = kind.intend(&cx, &written.params).await?;
-                kind.run(&cx, &written.params, &intent).await.map(|_| Undone::Removed)
+                self.run_written(step, attempt, written, last, cancel).await
             }
         }
     }
 
-    fn kind(&self, kind: &str) -> Result<&Arc<dyn DynStep>, StepError> {
+    pub(super) fn kind(&self, kind: &str) -> Result<&Arc<dyn DynStep>, StepError> {
         self.services.registry.get(kind).ok_or_else(|| StepError::internal(format!("no step type `{kind}`")))
     }
 
@@ -152,7 +154,7 @@ impl Workshop {
         }
     }
 
-    async fn context(
+    pub(super) async fn context(
         &self,
         step: &PlannedStep,
         attempt: u32,

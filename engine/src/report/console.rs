@@ -124,7 +124,9 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
             let line = line("start", step).text(&title(step));
             if *attempt > 1 { line.text(&format!("attempt {attempt}")) } else { line }
         }
-        RunEvent::IntentAmended { step, .. } => line("intent", step).tone(Tone::Faint),
+        RunEvent::IntentAmended { step, .. } | RunEvent::UndoIntended { step, .. } => {
+            line("intent", step).tone(Tone::Faint)
+        }
         RunEvent::StepFinished { step, attempt, outcome, took_ms } => {
             let took = Millis(*took_ms).to_string();
             match (outcome, known(step)) {

@@ -117,7 +117,7 @@ impl Summary {
                 }
             }
             // Only recovery needs it.
-            RunEvent::IntentAmended { .. } => {}
+            RunEvent::IntentAmended { .. } | RunEvent::UndoIntended { .. } => {}
             RunEvent::StepFinished { step, attempt, outcome, took_ms } => {
                 self.finish_step(*step, *attempt, outcome, *took_ms);
                 if let Some(&(phase, _)) = self.places.get(step.0) {

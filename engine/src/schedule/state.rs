@@ -175,6 +175,9 @@ impl Scheduler {
                 self.steps[step.0].undo = UndoState::Running;
                 self.steps[step.0].issued = false;
             }
+            (Stage::Undoing, RunEvent::UndoIntended { step, .. }) => {
+                self.require_undo(*step, event, UndoState::Running)?;
+            }
             (Stage::Undoing, RunEvent::UndoFinished { step, result, .. }) => {
                 self.require_undo(*step, event, UndoState::Running)?;
                 self.steps[step.0].undo = match result {
@@ -267,7 +270,13 @@ impl Scheduler {
     /// What is known of an attempt that was in doubt.
     fn settled(&mut self, step: StepId, attempt: u32, outcome: Option<&Outcome>) {
         let doubt = self.steps[step.0].doubt.take();
+        let clears_away = self.nodes[step.0].phase == Phase::Cleanup;
         match (outcome, doubt) {
+            // Nobody can tell, and what clears away does no harm twice.
+            (Some(Outcome::Unknown { .. }), None) if clears_away => {
+                self.steps[step.0].lost += 1;
+                self.finish(step, StepState::Lost { attempt: attempt + 1 });
+            }
             (Some(Outcome::Unknown { error }), _) => self.end(step, StepState::Unknown, Some(error.class)),
             (Some(outcome), _) => self.outcome(step, attempt, outcome),
             // It never happened: the policy decides about another try, as after any failure.
@@ -294,9 +303,10 @@ impl Scheduler {
                 StepState::Running { attempt } if !node.effect => {
                     self.finish(id, StepState::Lost { attempt });
                 }
-                // What clears away can always be told to clear away again.
+                // What clears away and cannot tell is told to clear away again.
                 StepState::Running { attempt }
-                    if node.recovery == Recovery::Rerun || node.phase == Phase::Cleanup =>
+                    if node.recovery == Recovery::Rerun
+                        || (node.phase == Phase::Cleanup && node.recovery == Recovery::Manual) =>
                 {
                     self.steps[step].lost += 1;
                     self.finish(id, StepState::Lost { attempt: attempt + 1 });
