@@ -27,7 +27,11 @@
 //! `tests::truth::Row`; where a table is not enough, `tests::truth::world::World` gives the parts.
 
 mod engine;
+mod hosts;
 mod json;
 mod judge;
 mod postgres;
+mod process;
 mod redis;
+mod sqlite;
+mod systemd;
