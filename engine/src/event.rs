@@ -239,7 +239,8 @@ pub enum RunEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         intent: Option<Box<Intent>>,
     },
-    /// The attempt that runs knows more of its effect than when it began. Durable before the effect can be seen.
+    /// The attempt that runs knows more of its effect than when it began, or its undo is about to take it away. Durable
+    /// before that can be seen.
     IntentAmended {
         /// Which.
         step: StepId,

@@ -7,7 +7,7 @@ use super::{
     setup::{RunEnd, Setup},
     signal::Signals,
     undo::{Workshop, leftovers},
-    written::Note,
+    written::{Note, Noted},
 };
 use crate::{
     error::StepError,
@@ -35,7 +35,7 @@ pub(super) enum Message {
     Skip { step: StepId, reason: SkipReason },
     Start { step: StepId, attempt: u32, intent: Option<Box<Intent>>, go: oneshot::Sender<bool> },
     Amend { step: StepId, attempt: u32, intent: serde_json::Value, go: oneshot::Sender<bool> },
-    IntendUndo { step: StepId, attempt: u32, intent: serde_json::Value, go: oneshot::Sender<bool> },
+    NoteUndo { event: RunEvent, go: oneshot::Sender<bool> },
     Finished { step: StepId, attempt: u32, outcome: Outcome, took_ms: u64 },
     Settled { step: StepId, attempt: u32, outcome: Option<Outcome> },
     Undone { step: StepId, result: Result<Undone, StepError>, took_ms: u64 },
@@ -333,8 +333,8 @@ impl Run<'_> {
                 let durable = self.record(RunEvent::IntentAmended { step, attempt, intent }).await;
                 let _gone = go.send(durable);
             }
-            Message::IntendUndo { step, attempt, intent, go } => {
-                self.record(RunEvent::UndoIntended { step, attempt, intent }).await;
+            Message::NoteUndo { event, go } => {
+                self.record(event).await;
                 let _gone = go.send(!self.has_lost_the_run());
             }
             Message::Finished { step, attempt, outcome, took_ms } => {
@@ -402,15 +402,19 @@ impl Run<'_> {
         tokio::spawn(job.run());
     }
 
-    /// What makes the intents of a step's written undo durable. An undo goes on where the journal fails, but not where
+    /// What makes durable what the undo of a step notes. An undo goes on where the journal fails, but not where
     /// another process owns the run.
     fn note(&self, step: StepId) -> Note {
         let messages = self.messages.clone();
-        Note::new(move |attempt, intent| {
+        Note::new(move |attempt, noted| {
             let messages = messages.clone();
+            let event = match noted {
+                Noted::Attempt(intent) => RunEvent::IntentAmended { step, attempt, intent },
+                Noted::Undo(intent) => RunEvent::UndoIntended { step, attempt, intent },
+            };
             Box::pin(async move {
                 let (go, answer) = oneshot::channel();
-                let _gone = messages.send(Message::IntendUndo { step, attempt, intent, go });
+                let _gone = messages.send(Message::NoteUndo { event, go });
                 answer.await.unwrap_or(false)
             })
         })

@@ -115,7 +115,8 @@ impl Workshop {
                 if let Some(why) = self.elsewhere(step, attempt, Act::Undo, cancel).await? {
                     return Ok(Undone::CannotTell(self.told(step, &why)));
                 }
-                let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
+                let mut cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
+                cx.amend = self.note.amend(attempt.attempt);
                 let mut undone = kind.undo(&cx, params, intent, attempt.output.as_ref()).await?;
                 if let Undone::Left(left) | Undone::CannotTell(left) = &mut undone {
                     left.remove_with = self.services.typed_on(on.as_deref(), &left.remove_with);

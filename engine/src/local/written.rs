@@ -1,4 +1,4 @@
-//! A written undo at work. It is a step like any other, so it has an intent of its own, durable before it acts: after a kill
+//! What undos note in the journal, and a written undo at work. That is a step like any other, so it has an intent of its own, durable before it acts: after a kill
 //! or a lost connection in the middle of it, its step type tells whether it has acted, and it does not act twice.
 
 use super::{outputs::Touched, undo::Workshop};
@@ -12,21 +12,35 @@ use crate::{
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Takes the attempt and the intent of its written undo; false if the run belongs to another by now.
-type TakeNote = dyn Fn(u32, Value) -> BoxFuture<'static, bool> + Send + Sync;
+/// What an undo makes durable of the attempt that it takes back.
+pub(super) enum Noted {
+    /// A better intent of the attempt itself, by the undo that its step type derives.
+    Attempt(Value),
+    /// The intent of its written undo.
+    Undo(Value),
+}
 
-/// Where the intents of written undos are made durable.
+/// Takes the attempt and what is noted of it; false if the run belongs to another by now.
+type TakeNote = dyn Fn(u32, Noted) -> BoxFuture<'static, bool> + Send + Sync;
+
+/// Where the intents of undos are made durable.
 #[derive(Clone)]
 pub(super) struct Note(Arc<TakeNote>);
 
 impl Note {
-    pub(super) fn new(take: impl Fn(u32, Value) -> BoxFuture<'static, bool> + Send + Sync + 'static) -> Self {
+    pub(super) fn new(take: impl Fn(u32, Noted) -> BoxFuture<'static, bool> + Send + Sync + 'static) -> Self {
         Self(Arc::new(take))
     }
 
     /// For who only looks.
     pub(super) fn none() -> Self {
         Self::new(|_, _| Box::pin(async { true }))
+    }
+
+    /// What takes better intents of an attempt from its undo.
+    pub(super) fn amend(&self, attempt: u32) -> Amend {
+        let note = self.clone();
+        Amend::new(move |intent| note.0(attempt, Noted::Attempt(intent)))
     }
 }
 
@@ -73,7 +87,7 @@ impl Workshop {
         let (note, number, memory) = (self.note.clone(), attempt.attempt, last.clone());
         cx.amend = Amend::new(move |intent| {
             memory.set(Some(intent.clone()));
-            note.0(number, intent)
+            note.0(number, Noted::Undo(intent))
         });
         let intent = kind.intend(&cx, &written.params).await?;
         cx.amend(&intent).await?;

@@ -175,7 +175,7 @@ impl Scheduler {
                 self.steps[step.0].undo = UndoState::Running;
                 self.steps[step.0].issued = false;
             }
-            (Stage::Undoing, RunEvent::UndoIntended { step, .. }) => {
+            (Stage::Undoing, RunEvent::UndoIntended { step, .. } | RunEvent::IntentAmended { step, .. }) => {
                 self.require_undo(*step, event, UndoState::Running)?;
             }
             (Stage::Undoing, RunEvent::UndoFinished { step, result, .. }) => {
