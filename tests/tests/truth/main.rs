@@ -27,6 +27,7 @@
 //! `tests::truth::Row`; where a table is not enough, `tests::truth::world::World` gives the parts.
 
 mod engine;
+mod files;
 mod hosts;
 mod json;
 mod judge;
