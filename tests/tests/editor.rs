@@ -215,7 +215,7 @@ fn hovering_shows_the_documentation() {
     for (mark, words) in [
         ("prepare", "Each effect is undone at the end"),
         ("timeout", "The limit of one attempt"),
-        ("sqlite", "`insert` is undone by deleting that row"),
+        ("sqlite", "It is undone by deleting that row"),
         ("sqlite", "into: media_transfer_status"),
         ("database", "It is never created"),
         ("check", "Its journal mode is WAL"),

@@ -298,6 +298,8 @@ impl Workshop {
                 Presence::Gone => {}
                 Presence::Present(left) => remains = Remains::Left(left),
                 Presence::Unknown(_) if matches!(remains, Remains::Left(_)) => {}
+                // Its undo has seen it go. What it stood in may be gone since, too: an outer undo took that away.
+                Presence::Unknown(_) if claim.undo.is_some() => {}
                 Presence::Unknown(why) => remains = Remains::Unknown(told(&why)),
             }
         }
