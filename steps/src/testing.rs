@@ -26,7 +26,7 @@ pub(crate) struct Bench {
     /// Raises `cx.cancel`.
     pub(crate) cancel: CancelSource,
     /// The intent that a step has put in the place of its first one.
-    amended: Arc<Mutex<Option<Value>>>,
+    pub(crate) amended: Arc<Mutex<Option<Value>>>,
 }
 
 /// A step that has been started as the engine starts it: with its intent made before.

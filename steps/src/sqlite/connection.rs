@@ -92,7 +92,7 @@ impl Task {
         WAITING.with(|slot| *lock_slot(slot) = Some(waiting.clone()));
         let result = match self.looks_only {
             true => self.look(&work),
-            false => open(&self.database, self.access).and_then(|connection| self.work(connection, &work)),
+            false => self.open_and_work(&work),
         };
         WAITING.with(|slot| *lock_slot(slot) = None);
         let mut effort = lock_slot(&waiting).effort.clone();
@@ -114,6 +114,21 @@ impl Task {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn open_and_work<T>(
+        &self,
+        work: &impl Fn(&mut Connection) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let done = open(&self.database, self.access).and_then(|connection| self.work(connection, work));
+        match done {
+            Err(error) if self.access == Access::Read && error.class == ErrorClass::Denied => {}
+            done => return done,
+        }
+        // Who was killed in a transaction leaves a journal, which the next reader rolls back if it may write the file.
+        let connection = open(&self.database, Access::Write)?;
+        connection.pragma_update(None, "query_only", true).map_err(|error| explain(&connection, &error))?;
+        self.work(connection, work)
     }
 
     fn work<T>(

@@ -76,15 +76,12 @@ impl Search<'_> {
                 [] => {}
                 // A table that took the name of the one meant may hold an equal row.
                 [at] => {
-                    if home.root != stored.root
-                        && let Some(name) = self.elsewhere(connection, stored, counts)?
-                    {
-                        return Ok(Fate::Changed(format!(
-                            "the table `{}` was renamed: `{name}` holds it",
-                            stored.table
-                        )));
-                    }
-                    return Ok(Fate::of_differences(&stored.at.row.differences(&at.row, counts)));
+                    let fate = Fate::of_differences(&stored.at.row.differences(&at.row, counts));
+                    return Ok(match self.elsewhere(connection, Some(home), stored, counts)? {
+                        Some(other) if fate == Fate::AsStored => other,
+                        Some(other @ Fate::Changed(_)) => other,
+                        _ => fate,
+                    });
                 }
                 several => {
                     return Ok(Fate::Unseen(format!("{} rows or more are just like it", several.len())));
@@ -94,12 +91,7 @@ impl Search<'_> {
                 return Ok(fate);
             }
         }
-        Ok(match self.elsewhere(connection, stored, counts)? {
-            Some(name) => {
-                Fate::Changed(format!("the table `{}` was renamed: `{name}` holds it", stored.table))
-            }
-            None => Fate::Gone,
-        })
+        Ok(self.elsewhere(connection, home.as_ref(), stored, counts)?.unwrap_or(Fate::Gone))
     }
 
     /// A row whose key is gone may still stand under its rowid, with another key.
@@ -131,31 +123,50 @@ impl Search<'_> {
         }))
     }
 
-    /// Another table that holds it: the one meant was renamed.
+    /// What another table says, if the one meant was renamed. It keeps its first page then; but a vacuum moves that, too, so
+    /// that a row which is only like it may be anything.
     fn elsewhere(
         &self,
         connection: &Connection,
+        home: Option<&Table>,
         stored: &Stored,
         counts: &dyn Fn(&str) -> bool,
-    ) -> Result<Option<String>, StepError> {
+    ) -> Result<Option<Fate>, StepError> {
+        if home.is_some_and(|home| home.root == stored.root) {
+            return Ok(None);
+        }
+        let cells = || stored.at.row.0.iter().filter(|cell| counts(&cell.name));
+        let mut perhaps = None;
         for name in Table::names(connection)? {
             if name.eq_ignore_ascii_case(&stored.table) {
                 continue;
             }
             let Some(table) = Table::load(connection, &name)? else { continue };
-            let found = table.under(connection, &stored.at.key)?;
-            let holds = |at: &super::key::At| {
-                let differences = stored.at.row.differences(&at.row, counts);
-                // The very same table may have had its columns renamed, too.
-                differences.is_empty() || (table.root == stored.root && stored.root != 0)
-            };
-            // Without a column that counts every row would do.
-            let tells = stored.at.row.0.iter().any(|cell| counts(&cell.name));
-            if tells && found.iter().any(holds) {
-                return Ok(Some(name));
+            let is_it = table.root == stored.root && stored.root != 0;
+            for at in table.under(connection, &stored.at.key)? {
+                // What a trigger copied there is known.
+                if self.made.rows().any(|made| made.table == name && made.at.key == at.key) {
+                    continue;
+                }
+                let equal = stored.at.row.differences(&at.row, counts).is_empty();
+                // Without a column that counts every row would do.
+                let tells = cells().next().is_some();
+                if is_it && (home.is_none() || (equal && tells)) {
+                    let why = format!("the table `{}` was renamed: `{name}` holds it", stored.table);
+                    return Ok(Some(Fate::Changed(why)));
+                }
+                let has_its_columns = || cells().all(|cell| at.row.get(&cell.name).is_some());
+                if tells && (equal || (is_it && has_its_columns())) {
+                    perhaps = Some(name.clone());
+                }
             }
         }
-        Ok(None)
+        Ok(perhaps.map(|name| {
+            Fate::Unseen(format!(
+                "the table `{}` is not the one it was, and a row of `{name}` may be the one meant",
+                stored.table
+            ))
+        }))
     }
 
     /// A row with its values and another key.

@@ -1,5 +1,6 @@
 //! Against real databases, with real other writers.
 
+mod hot;
 mod odd;
 mod others;
 

@@ -169,6 +169,33 @@ async fn a_row_is_found_through_a_vacuum_and_a_table_that_was_made_anew() {
 }
 
 #[tokio::test]
+async fn a_row_that_went_is_not_looked_for_in_tables_of_others() {
+    const TWIN: &str =
+        "CREATE TABLE other (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO other VALUES (1, 'a');";
+    for (change, undone) in [
+        ("DELETE FROM t", "NothingToDo"),
+        ("DELETE FROM t; VACUUM", "NothingToDo"),
+        ("ALTER TABLE t ADD COLUMN more; DELETE FROM t", "NothingToDo"),
+        // What is only like it is no proof.
+        ("DROP TABLE t", "CannotTell"),
+        ("ALTER TABLE t RENAME TO t_old", "Left"),
+        (
+            "ALTER TABLE t RENAME TO t_old; UPDATE t_old SET name = 'b'; CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)",
+            "CannotTell",
+        ),
+    ] {
+        let bench = Bench::new();
+        let path = made(&bench, &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); {TWIN}"));
+        let started = bench.start("sqlite", into(&path, "t", &json!({ "name": "a" }))).await;
+        alter(&path, change);
+        let others = dump(&path);
+        let came_to = bench.undo(&started).await.unwrap();
+        assert!(format!("{came_to:?}").starts_with(undone), "{change}: {came_to:?}");
+        assert_eq!(dump(&path), others, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn what_triggers_made_is_told_and_left_if_another_changed_it() {
     let bench = Bench::new();
     let path = made(&bench, AUDIT);
