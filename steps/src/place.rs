@@ -11,7 +11,7 @@ use engine::{
 use scripts::{CHANGED, CORRUPT, NO_FOLDER, NO_TOOL, OTHER_FOLDER, SWAPPED, Script, UNSEEN};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,6 +37,9 @@ pub(crate) struct Placing {
     /// What is replaced.
     #[serde(default)]
     before: Option<Earlier>,
+    /// What comes back under that, the next first, if this run put it there: identities, or `gone`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    below: Vec<String>,
     /// The new file, as device, inode and time of birth, once it is about to get its name.
     #[serde(default)]
     made: Option<String>,
@@ -84,8 +87,9 @@ static TARGETS: LazyLock<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>> =
 /// How often, and how long between, a file that lies under another is looked at before its undo is tried again.
 const UNCOVERED_TRIES: u32 = 20;
 const UNCOVERED_PAUSE: Duration = Duration::from_millis(250);
-/// What this process has put in place: another of its steps may replace that though it did not expect it.
-static PLACED: LazyLock<Mutex<BTreeSet<(String, Earlier)>>> = LazyLock::new(Mutex::default);
+/// What this process has put in place, and what comes back under that: another of its steps may replace it though it did not
+/// expect it.
+static PLACED: LazyLock<Mutex<BTreeMap<(String, Earlier), Vec<String>>>> = LazyLock::new(Mutex::default);
 
 /// Refuses what is no path for a file.
 pub(crate) fn check_path(key: &str, path: &str) -> Result<(), StepError> {
@@ -242,6 +246,7 @@ impl Placing {
             ours,
             folder: value(&told, "folder").ok_or_else(unclear)?,
             before,
+            below: Vec::new(),
             made: None,
         })
     }
@@ -279,8 +284,8 @@ impl Placing {
         amend: impl AsyncFnOnce(&Self) -> Result<(), StepError>,
     ) -> Result<(), StepError> {
         let machine = machine(at).await?;
-        let lock = self.lock_on(&machine);
-        let _held = lock.lock().await;
+        let turn = self.lock_on(&machine);
+        let _held = turn.lock().await;
         let (target, kept) = (self.target(), self.kept());
         let what = format!("put `{}` in place on `{}`", self.to, at.name());
         let told = at.run(self.script(Script::Prepare, &[&target, &self.sha256, mode])).await?;
@@ -297,19 +302,21 @@ impl Placing {
         let unclear = || StepError::internal(format!("{what}: `{told}`"));
         let Ok(found) = now(&told).ok_or_else(unclear)? else { return Err(occupied(at, &self.to)) };
         let made = value(&told, "made").ok_or_else(unclear)?;
-        let expected = found == self.before
-            || found.as_ref().is_some_and(|it| lock_set().contains(&(machine.clone(), it.clone())));
-        if !expected {
+        let below = found.as_ref().and_then(|it| lock(&PLACED).get(&(machine.clone(), it.clone())).cloned());
+        if found != self.before && below.is_none() {
             let message =
                 format!("`{}` on `{}` changed while the new file was on its way", self.to, at.name());
             return Err(StepError::new(ErrorClass::Busy, message));
         }
         (self.before, self.made) = (found, Some(made.clone()));
+        self.below = below.unwrap_or_default();
         amend(self).await?;
         let had = self.before.as_ref().map(|it| it.id.clone()).unwrap_or_default();
         let ended = at.run(self.script(Script::Publish, &[&target, &kept, &made, &had])).await?;
         at.succeeded(ended, &what, &self.to)?;
-        lock_set().insert((machine, Earlier { sha256: self.sha256.clone(), id: made }));
+        let next = self.before.as_ref().map_or_else(|| "gone".to_owned(), |it| it.id.clone());
+        let below = [&[next], self.below.as_slice()].concat();
+        lock(&PLACED).insert((machine, Earlier { sha256: self.sha256.clone(), id: made }), below);
         Ok(())
     }
 
@@ -332,7 +339,8 @@ impl Placing {
         let (sha256, id) = self.before.as_ref().map_or(("", ""), |it| (&it.sha256, &it.id));
         let (target, kept, ours) = (self.target(), self.kept(), split(&self.ours).1);
         let made = self.made.as_deref().unwrap_or_default();
-        let more = [target.as_str(), &kept, made, &self.sha256, sha256, id, &ours, act];
+        let mut more = vec![target.as_str(), &kept, made, &self.sha256, sha256, id, &ours, act];
+        more.extend(self.below.iter().map(String::as_str));
         let ended = at.run(self.script(Script::Fate, &more)).await?;
         let folder = split(&self.to).0;
         match ended.code {
@@ -454,7 +462,12 @@ impl Placing {
     /// Whether the file is in place, for an attempt whose outcome is unknown.
     pub(crate) async fn is_placed(&self, at: At<'_>) -> Result<Result<bool, String>, StepError> {
         // What is beside it does not matter, for it may have been killed before it removed that.
-        Ok(self.fate(at, "settle").await?.map(|word| word == "there"))
+        let word = self.fate(at, "settle").await?;
+        Ok(word.and_then(|word| match word.as_str() {
+            "changed" => Err("it changed since this run put it there".into()),
+            // What another step has put over it was there before.
+            word => Ok(matches!(word, "there" | "buried")),
+        }))
     }
 
     /// Whether anything of it is there.
@@ -488,8 +501,4 @@ fn place(path: &str, at: At<'_>) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lock_set() -> std::sync::MutexGuard<'static, BTreeSet<(String, Earlier)>> {
-    lock(&PLACED)
 }

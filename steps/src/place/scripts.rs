@@ -1,7 +1,7 @@
 //! The scripts for sh that put a file in place and take it back: the same here and on any host. Paths are arguments of
 //! theirs, never part of them. They stand in the folder of the file while they work, so that nobody puts another in its
 //! place; they know files by device, inode and, where the host
-//! tells it, time of birth; and they tell what they met by their status.
+//! tells it and does not change it, time of birth; and they tell what they met by their status.
 
 use engine::host::Exec;
 
@@ -26,7 +26,7 @@ const COMMON: &str = r#"
 unset CDPATH
 for x in stat sha256sum; do command -v "$x" >/dev/null 2>&1 || { echo "$x" >&2; exit 97; }; done
 see() {
-  o=$(stat -c %d:%i:%.9W -- "$1" 2>&1) && { printf '%s\n' "$o"; return 0; }
+  o=$(stat -c "$F" -- "$1" 2>&1) && { printf '%s\n' "$o"; return 0; }
   case $o in *": No such file or directory") echo gone; return 0 ;; esac
   printf '%s\n' "$o" >&2
   return 96
@@ -46,7 +46,10 @@ if ! cd -- "$1" 2>/dev/null; then
   printf '%s: Permission denied\n' "$1" >&2
   exit 96
 fi
-f=$(stat -c %d:%i:%.9W .) || exit 96
+# On an overlay the first write brings a file or folder from a lower layer to the upper one, where it is born anew.
+F=%d:%i:%.9W
+[ "$(stat -f -c %t . 2>/dev/null)" != 794c7630 ] || F=%d:%i:0
+f=$(stat -c "$F" .) || exit 96
 [ -z "$2" ] || [ "$f" = "$2" ] || exit 95
 shift 2
 "#;
@@ -96,7 +99,7 @@ exec 4<"$1" || exit 1
 h=$(sha256sum <&4) || exit 1
 [ "${h%% *}" = "$3" ] || exit 91
 chmod "$4" "/proc/$$/fd/4" && { sync "/proc/$$/fd/4" 2>/dev/null || sync; } || exit 1
-printf 'made %s\n' "$(stat -L -c %d:%i:%.9W "/proc/$$/fd/4")"
+printf 'made %s\n' "$(stat -L -c "$F" "/proc/$$/fd/4")"
 what "$2"
 "#;
 
@@ -133,13 +136,15 @@ s=$(see "$n") || exit 96
 "#;
 
 /// What became of a file that was put in place, the same words whether it is only looked at (`$9` is
-/// `look`, or `settle`, to which what is beside does not matter) or taken back (`act`).
+/// `look`, or `settle`, to which what is beside does not matter) or taken back (`act`). What lies under the earlier file, and
+/// comes back once the undo of that is over, too, follows as further arguments: identities, or `gone`.
 const FATE: &str = r#"
-b=$1 n=$2 k=$3 made=$4 sum=$5 had=$6 id=$7 all=$8 act=
-[ "$9" = act ] && act=1
+b=$1 n=$2 k=$3 made=$4 sum=$5 had=$6 id=$7 all=$8 way=$9 act=
+shift 9
+[ "$way" = act ] && act=1
 o=$(see "$b") || exit 96
 if [ -n "$act" ]; then rm -f -- "$b" || exit 1
-elif [ "$9" = look ] && [ "$o" != gone ]; then echo beside; exit 0
+elif [ "$way" = look ] && [ "$o" != gone ]; then echo beside; exit 0
 fi
 # It was killed, or failed, before it was put in place.
 [ -n "$made" ] || { echo nothing; exit 0; }
@@ -160,6 +165,11 @@ back() {
   # Two links to one file: the rename did nothing.
   [ "$(see "$k")" = gone ] || rm -f -- "$k" || exit 1
 }
+# Also while it still has its own name: the step that is to replace it may have been killed in the middle.
+for f in "$all"*.old; do
+  o=$(see "$f") || exit 96
+  [ "$o" = "$made" ] && { echo buried; exit 0; }
+done
 if [ "$s" = "$made" ]; then
   [ -f "$n" ] && h=$(hash "$n") || exit 96
   [ "$h" = "$sum" ] || { echo changed; exit 0; }
@@ -168,13 +178,17 @@ if [ "$s" = "$made" ]; then
   echo removed
   exit 0
 fi
-for f in "$all"*.old; do
-  o=$(see "$f") || exit 96
-  [ "$o" = "$made" ] && { echo buried; exit 0; }
-done
+# Neither it nor the earlier file is here: that came back, and what has the name since is not this file's matter.
+[ "$way" = look ] && [ "$a" = gone ] && { echo nothing; exit 0; }
 if [ -z "$id" ]; then
   [ "$s" = gone ] && echo nothing || echo other
-elif [ "$s" = "$id" ]; then
+  exit 0
+fi
+# It was taken back before, and the earlier file, which was of this run, too.
+if [ "$a" = gone ]; then
+  for f; do [ "$s" = "$f" ] && { echo nothing; exit 0; }; done
+fi
+if [ "$s" = "$id" ]; then
   [ "$a" = "$id" ] || { echo nothing; exit 0; }
   [ -n "$act" ] || { echo spare; exit 0; }
   rm -f -- "$k" && echo nothing || exit 1

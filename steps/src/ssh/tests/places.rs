@@ -63,6 +63,48 @@ async fn several_files_in_one_place_are_taken_back_to_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_pile_and_each_of_it_can_be_undone_again() {
+    for original in [Some("original"), None] {
+        let mut bed = bed();
+        if let Some(text) = original {
+            fs::write(bed.bench.path("nas/it"), text).expect("written");
+        }
+        let pile = [bed.put("one", "1").await, bed.put("two", "2").await, bed.put("three", "3").await];
+        for it in pile.iter().rev() {
+            assert!(matches!(bed.bench.settle(it).await, Ok(Settled::Happened(_))), "{original:?}");
+        }
+        for it in pile.iter().rev() {
+            assert_eq!(bed.bench.undo(it).await, Ok(Undone::Removed));
+            assert_eq!(bed.bench.undo(it).await, Ok(Undone::NothingToDo));
+        }
+        for it in &pile {
+            assert_eq!(bed.bench.presence(it).await, Ok(Presence::Gone), "{original:?}");
+            assert_eq!(bed.bench.undo(it).await, Ok(Undone::NothingToDo), "{original:?}");
+        }
+        let names: Vec<String> = original.iter().map(|_| "it".to_owned()).collect();
+        assert_eq!(bed.names(), names);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_waits_for_the_second_name_that_a_killed_step_gave_it() {
+    let mut bed = bed();
+    fs::write(bed.bench.path("nas/it"), "original").expect("written");
+    let (one, two) = (bed.put("one", "1").await, bed.put("two", "2").await);
+    // As if `two` had been killed between the link and the rename.
+    fs::remove_file(bed.bench.path("nas/it")).expect("removed");
+    fs::hard_link(bed.backup(&two), bed.bench.path("nas/it")).expect("linked");
+    let error = bed.bench.undo(&one).await.expect_err("it has a second name");
+    assert_eq!(error.class, ErrorClass::Busy);
+    assert_eq!(bed.bench.undo(&two).await, Ok(Undone::NothingToDo));
+    assert_eq!(bed.bench.undo(&one).await, Ok(Undone::Removed));
+    assert_eq!((bed.text().as_str(), bed.names()), ("original", vec!["it".to_owned()]));
+    for it in [&one, &two] {
+        assert_eq!(bed.bench.presence(it).await, Ok(Presence::Gone));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_may_replace_what_another_put_there_while_it_was_on_its_way() {
     let bed = bed();
     let (one, two) =
