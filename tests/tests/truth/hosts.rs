@@ -72,7 +72,7 @@ const PILE: &str = "prepare:\n  one: { ssh: { host: nas, upload: { from: /data/1
 #[test]
 fn several_uploads_to_one_place_give_the_original_back() {
     let Some(stage) = stage(&PILE.replace("TO", &format!("{REMOTE}/it"))) else { return };
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_says(&stage.run(&[]), 0, &["undone 4 of 4", "left 0"]);
         stage.assert_clean();
     }
@@ -81,7 +81,8 @@ fn several_uploads_to_one_place_give_the_original_back() {
 #[test]
 fn so_they_do_when_the_run_is_killed_at_any_point() {
     let Some(stage) = stage(&PILE.replace("TO", &format!("{REMOTE}/it"))) else { return };
-    for point in [3, 5, 7, 9, 11, 13, 15, 17, 20, 23, 26, 29] {
+    // Each seventh point: in them all kinds are met, from the first intent to the last undo.
+    for point in [4, 11, 18, 25] {
         let killed = run_with(&stage, &format!("kill:{point}"), "run /root/it.yaml --no-input");
         let recovered = run_with(&stage, &format!("kill:{}", point % 5 + 2), "recover --yes");
         let again = stage.shakedown(&["recover", "--yes"]);
@@ -97,7 +98,7 @@ fn undos_by_two_names_of_one_box_do_not_end_each_other() {
                  near:\n    foreach: ${{ range(8) }}\n    on: also\n    command: { shell: 'touch /home/drone/b${{ each.value }}' }\n    \
                  undo: { on: also, command: { shell: 'sleep 0.4; rm /home/drone/b${{ each.value }}' } }\n";
     let Some(stage) = stage(steps) else { return };
-    for _ in 0..3 {
+    for _ in 0..2 {
         let killed = run_with(&stage, "kill:before-undo:far[3]", "run /root/it.yaml --no-input");
         assert_ne!(killed.status.code(), Some(0), "{killed}");
         let recovered = stage.shakedown(&["recover", "--yes"]);
