@@ -8,6 +8,7 @@ mod manager;
 mod reach;
 mod started;
 mod unit;
+mod work;
 
 pub(crate) use unit::no_systemd;
 pub use unit::{Scope, Unit};

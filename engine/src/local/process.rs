@@ -9,6 +9,7 @@ mod proc_fs;
 mod tests;
 mod tree;
 mod unended;
+mod unreadable;
 
 pub use capture::Capture;
 pub use leader::Leader;

@@ -30,6 +30,7 @@ trait Manager {
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn subscribe(&self) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
@@ -138,6 +139,8 @@ impl Bus {
         // Listened to before the job is made, for it may be over at once.
         let mut removed = manager.receive_job_removed().await.map_err(fail)?;
         subscribed(&manager).await.map_err(fail)?;
+        // A unit at rest may be forgotten at once, and with it which condition was not met: held as long as this connection.
+        let _refused = manager.ref_unit(&name).await;
         let job = match verb {
             "start" => manager.start_unit(&name, "replace").await,
             "stop" => manager.stop_unit(&name, "replace").await,

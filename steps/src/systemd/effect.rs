@@ -1,12 +1,11 @@
 //! The whole effect of a job: all units that it moved, what became of them, and how they are put back.
 
-use super::Action;
 use super::{
     facts::{Facts, is_up},
     manager::Manager,
-    reach::{Role, list, reach},
-    started::started,
+    reach::{Role, list},
     unit::{Along, Unit, arg},
+    work::Work,
 };
 use engine::{
     ErrorClass, StepError,
@@ -25,7 +24,7 @@ const REST: Duration = Duration::from_secs(5);
 /// A unit as it was at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    unit: String,
+    pub(super) unit: String,
     role: Role,
     active: String,
     /// Which of its starts it was in, or the last.
@@ -238,13 +237,16 @@ pub(super) async fn put_back(
     left: &[Record],
 ) -> Result<Undone, StepError> {
     let ours = remember(manager, before, left).await;
-    let found = rested(manager, before).await?;
+    let found = match rested(manager, before).await {
+        Ok(found) => found,
+        Err(error) => return Ok(Undone::CannotTell(unseen(before, &error))),
+    };
     let fates = fates(before, left, &found, &ours);
     let with = |wanted: Fate| {
         let fates = before.iter().zip(&fates);
         fates.filter(|(_, fate)| **fate == wanted).map(|(was, _)| was.unit.clone()).collect::<Vec<_>>()
     };
-    let mut work = Work { manager, before, done: false, trouble: Vec::new() };
+    let mut work = Work::new(manager, before);
     for (was, fate) in before.iter().zip(&fates) {
         if let Fate::Anothers(why) = fate {
             let verb = if was.is_up() { "start" } else { "stop" };
@@ -258,20 +260,39 @@ pub(super) async fn put_back(
     work.start_all(&starts).await;
     if !starts.is_empty() {
         // What is started again brings up what it wants, also what was at rest before.
-        let names: Vec<String> = rested(manager, before)
-            .await?
-            .iter()
-            .zip(before)
-            .zip(&found)
-            .filter(|((now, was), then)| now.is_up() && !was.is_up() && !then.is_up())
-            .map(|((_, was), _)| was.unit.clone())
-            .collect();
-        work.stop_all(&names).await;
+        match rested(manager, before).await {
+            Ok(now) => {
+                let names: Vec<String> = now
+                    .iter()
+                    .zip(before)
+                    .zip(&found)
+                    .filter(|((now, was), then)| now.is_up() && !was.is_up() && !then.is_up())
+                    .map(|((_, was), _)| was.unit.clone())
+                    .collect();
+                work.stop_all(&names).await;
+            }
+            Err(error) if !work.has_trouble() => {
+                return Ok(Undone::CannotTell(unseen(before, &error)));
+            }
+            // What is known to be left says already that not all is as it was.
+            Err(_) => {}
+        }
     }
     for name in with(Fate::Reset) {
         work.control("reset-failed", &name).await;
     }
     Ok(work.end())
+}
+
+/// Units that nobody can tell of, for the look at them failed.
+fn unseen(before: &[Record], error: &StepError) -> Leftover {
+    let names: Vec<&str> = before.iter().map(|record| record.unit.as_str()).collect();
+    Leftover {
+        what: format!("{} {}", if names.len() == 1 { "unit" } else { "units" }, list(&names)),
+        why: format!("cannot be looked at: {}", error.message),
+        // What would put them back depends on what nobody saw.
+        remove_with: String::new(),
+    }
 }
 
 /// What is there of what the job moved.
@@ -282,7 +303,7 @@ pub(super) async fn presence(
 ) -> Result<Presence, StepError> {
     let ours = remember(manager, before, left).await;
     let found = rested(manager, before).await?;
-    let mut work = Work { manager, before, done: false, trouble: Vec::new() };
+    let mut work = Work::new(manager, before);
     let fates = fates(before, left, &found, &ours);
     for ((was, now), fate) in before.iter().zip(&found).zip(fates) {
         let (verb, why) = match fate {
@@ -301,133 +322,6 @@ pub(super) async fn presence(
         Undone::Left(left) => Presence::Present(left),
         _ => Presence::Gone,
     })
-}
-
-struct Work<'a> {
-    manager: &'a Manager<'a>,
-    before: &'a [Record],
-    done: bool,
-    /// The unit, why it is left, and what would put it back.
-    trouble: Vec<(String, String, String)>,
-}
-
-impl Work<'_> {
-    fn leave(&mut self, verb: &str, unit: &str, why: &str) {
-        let typed = self.manager.scope.typed(&format!("{verb} {}", arg(unit)));
-        self.trouble.push((unit.to_owned(), why.to_owned(), typed));
-    }
-
-    async fn control(&mut self, verb: &str, name: &str) -> bool {
-        match self.manager.control(verb, name).await {
-            Ok(()) => {
-                self.done = true;
-                true
-            }
-            Err(error) => {
-                self.leave(verb, name, &error.message);
-                false
-            }
-        }
-    }
-
-    /// Stops what the job brought up, unless something else has come to need it.
-    async fn stop_all(&mut self, names: &[String]) {
-        for name in names {
-            match self.needed_by(name, names).await {
-                Ok(None) => {}
-                Ok(Some(by)) => {
-                    self.leave("stop", name, &format!("{by} needs it now"));
-                    continue;
-                }
-                Err(error) => {
-                    self.leave("stop", name, &error.message);
-                    continue;
-                }
-            }
-            if !self.control("stop", name).await {
-                continue;
-            }
-            // One whose end goes wrong is at rest all the same, and was not failed before.
-            match self.manager.one(name).await {
-                Ok(now) if now.has_failed() => {
-                    self.control("reset-failed", name).await;
-                }
-                Ok(now) if now.is_up() => {
-                    let state = now.unit().in_words();
-                    self.leave("stop", name, &format!("it was stopped, and is {state} again"));
-                }
-                Ok(_) => {}
-                Err(error) => self.leave("stop", name, &error.message),
-            }
-        }
-    }
-
-    /// The units that would go down with it and are not to, or that want it and were started after it.
-    async fn needed_by(&self, name: &str, stopped: &[String]) -> Result<Option<String>, StepError> {
-        let facts = self.manager.one(name).await?;
-        let reached = reach(self.manager, &facts, Action::Stop).await?;
-        let down = reached.iter().filter(|(role, unit)| {
-            *role == Role::Stopped
-                && unit.is_up()
-                && !unit.is("StopWhenUnneeded")
-                && !stopped.iter().any(|name| name == unit.id())
-        });
-        let mut needed: Vec<String> = down.map(|(_, unit)| unit.id().to_owned()).collect();
-        let wanted = self.manager.facts(&facts.units(&["WantedBy", "UpheldBy"])).await?;
-        let since = facts.number("InactiveExitTimestampMonotonic");
-        let new = wanted.iter().filter(|unit| {
-            unit.is_up()
-                && unit.number("InactiveExitTimestampMonotonic") > since
-                && !self.before.iter().any(|record| record.unit == unit.id())
-        });
-        needed.extend(new.map(|unit| unit.id().to_owned()));
-        let names: Vec<&str> = needed.iter().map(String::as_str).collect();
-        Ok((!names.is_empty()).then(|| list(&names)))
-    }
-
-    async fn start_all(&mut self, names: &[String]) {
-        for name in names {
-            if let Err(error) = self.start(name).await {
-                self.leave("start", name, &error.message);
-            }
-        }
-    }
-
-    async fn start(&mut self, name: &str) -> Result<(), StepError> {
-        let before = self.manager.one(name).await?;
-        // The start of one before it may have brought it up.
-        if before.is_up() {
-            return Ok(());
-        }
-        let mut result = self.manager.control("start", name).await;
-        if result.is_err() && self.manager.one(name).await?.text("Result") == "start-limit-hit" {
-            // It was started too often: the count is all that is forgotten.
-            self.manager.control("reset-failed", name).await?;
-            result = self.manager.control("start", name).await;
-        }
-        result?;
-        started(self.manager, &before).await?;
-        self.done = true;
-        Ok(())
-    }
-
-    fn end(self) -> Undone {
-        if self.trouble.is_empty() {
-            return if self.done { Undone::Removed } else { Undone::NothingToDo };
-        }
-        let join = |part: fn(&(String, String, String)) -> String, by: &str| {
-            self.trouble.iter().map(part).collect::<Vec<_>>().join(by)
-        };
-        let what = join(|(unit, ..)| format!("`{unit}`"), ", ");
-        Undone::Left(Leftover {
-            what: format!("{} {what}", if self.trouble.len() == 1 { "unit" } else { "units" }),
-            why: match self.trouble.as_slice() {
-                [(_, why, _)] => why.clone(),
-                _ => join(|(unit, why, _)| format!("`{unit}`: {why}"), "; "),
-            },
-            remove_with: join(|(.., typed)| typed.clone(), "; "),
-        })
-    }
 }
 
 #[cfg(test)]

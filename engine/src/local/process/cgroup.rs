@@ -1,6 +1,9 @@
 //! A control group (v2) for each tree, where one may be made: nothing that a process does to itself takes it out.
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::{
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::AccessFlags,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
@@ -108,6 +111,13 @@ pub(super) fn enter(group: &Path, command: &mut Command) -> Option<Held> {
 
 fn write(file: &File) -> io::Result<()> {
     nix::unistd::write(file, b"0").map(drop).map_err(io::Error::from)
+}
+
+/// Whether a command that was to be put into the group may have run outside of it: there is none, and none may be made.
+/// Where what holds the groups is gone, so is all that ran in it.
+pub(super) fn is_out_of_reach(group: &Path) -> bool {
+    let holder = group.parent().filter(|holder| holder.exists());
+    !group.exists() && holder.is_some_and(|holder| nix::unistd::access(holder, AccessFlags::W_OK).is_err())
 }
 
 /// The processes in the group and in all below it; none if there is no such group any more.

@@ -81,25 +81,40 @@ fn parse(pid: u32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Whether the environment with which the process was started has `name`, and `marker` among its `:`-parted values. The
-/// environment of another user's process is not ours to read, and is not marked.
+/// Whether the environment with which the process was started has `name`, and `marker` among its `:`-parted values. None if
+/// it is not ours to read: that of another user's process, or of a program with rights that this user has not.
 ///
 /// # Errors
 /// It cannot be read for another reason.
-pub(super) fn is_marked(pid: u32, name: &str, marker: &str) -> io::Result<bool> {
+pub(super) fn is_marked(pid: u32, name: &str, marker: &str) -> io::Result<Option<bool>> {
     let environ = match fs::read(format!("/proc/{pid}/environ")) {
         Ok(environ) => environ,
-        Err(error) if has_ended(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
-            return Ok(false);
-        }
+        Err(error) if has_ended(&error) => return Ok(Some(false)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(error),
     };
-    Ok(environ.split(|byte| *byte == 0).any(|entry| {
+    Ok(Some(environ.split(|byte| *byte == 0).any(|entry| {
         entry
             .strip_prefix(name.as_bytes())
             .and_then(|rest| rest.strip_prefix(b"="))
             .is_some_and(|value| value.split(|byte| *byte == b':').any(|one| one == marker.as_bytes()))
-    }))
+    })))
+}
+
+/// Whether it was started by this user, whatever rights its program has; not if it has ended.
+pub(super) fn is_of_this_user(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let real = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
+    real.and_then(|uid| uid.parse().ok()) == Some(nix::unistd::getuid().as_raw())
+}
+
+/// The time, as the start times of processes count it.
+pub(super) fn now() -> u64 {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let mut parts = uptime.split([' ', '.']).map(|part| part.parse::<u64>().unwrap_or_default());
+    let (seconds, hundredths) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let ticks = rustix::param::clock_ticks_per_second();
+    seconds * ticks + hundredths * ticks / 100
 }
 
 /// The command line for a message, else the name.

@@ -5,6 +5,7 @@ use super::{
     leader,
     proc_fs::{self, Process},
     unended::Unended,
+    unreadable,
 };
 use nix::{
     errno::Errno,
@@ -59,6 +60,9 @@ pub struct Tree {
     /// The control group of its processes, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<PathBuf>,
+    /// When it was made, in clock ticks since boot: what is older is not of it.
+    #[serde(default)]
+    since: u64,
     /// Marks of what the tree is part of, parted by `:`.
     #[serde(skip)]
     within: String,
@@ -111,6 +115,7 @@ impl Tree {
             marker,
             boot_id: proc_fs::boot_id(),
             group,
+            since: proc_fs::now(),
             within,
             root: None,
             own_group: false,
@@ -187,9 +192,14 @@ impl Tree {
         let grouped = self.group.as_deref().map(cgroup::members).transpose()?.unwrap_or_default();
         let all = proc_fs::all()?;
         let mut chosen = BTreeMap::new();
+        let mut denied = Vec::new();
         for process in all.iter().filter(|process| process.pid != me) {
-            if grouped.contains(&process.pid) || self.claims(process, &all)? {
-                chosen.insert(process.pid, *process);
+            let claimed =
+                if grouped.contains(&process.pid) { Some(true) } else { self.claims(process, &all)? };
+            match claimed {
+                Some(true) => drop(chosen.insert(process.pid, *process)),
+                Some(false) => {}
+                None => denied.push(*process),
             }
         }
         for pid in grouped {
@@ -210,23 +220,36 @@ impl Tree {
                 break;
             }
         }
+        if !self.is_grouped() {
+            denied.retain(|process| !chosen.contains_key(&process.pid));
+            unreadable::none_may_belong(&denied, &all, self.since)?;
+        }
         let alive = chosen.into_values().filter(|process| !process.zombie);
         Ok(alive.map(|p| ProcessId { pid: p.pid, start_time: p.start_time }).collect())
     }
 
-    /// Whether the process belongs to the tree by what it is itself, not by its parent.
-    fn claims(&self, process: &Process, all: &[Process]) -> io::Result<bool> {
+    /// Whether all of it is in its control group, but for what left that as root.
+    fn is_grouped(&self) -> bool {
+        match (&self.group, self.held.0.get()) {
+            (None, _) => false,
+            (Some(_), Some(held)) => held.was_entered(),
+            (Some(group), None) => !cgroup::is_out_of_reach(group),
+        }
+    }
+
+    /// Whether the process belongs to the tree by what it is itself, not by its parent; none if that may not be read.
+    fn claims(&self, process: &Process, all: &[Process]) -> io::Result<Option<bool>> {
         // Without the boot, a number and a time may be those of another process.
         if let Some(root) = self.root.filter(|_| !self.boot_id.is_empty()) {
             if process.start_time < root.start_time {
-                return Ok(false);
+                return Ok(Some(false));
             }
             if process.pid == root.pid {
-                return Ok(process.start_time == root.start_time);
+                return Ok(Some(process.start_time == root.start_time));
             }
             let reused = || all.iter().any(|p| p.pid == root.pid && p.start_time != root.start_time);
             if self.own_group && process.group == root.pid && !reused() {
-                return Ok(true);
+                return Ok(Some(true));
             }
         }
         proc_fs::is_marked(process.pid, MARKER, &self.marker)
@@ -372,7 +395,7 @@ fn step_name(run: &str) -> String {
 /// Processes are still alive, or cannot be looked for.
 pub async fn end_steps(run: &str) -> Result<usize, Unended> {
     let mut tree = Tree::new();
-    (tree.marker, tree.group) = (step_mark(run), None);
+    (tree.marker, tree.group, tree.since) = (step_mark(run), None, began(run));
     let mut met = 0;
     for group in cgroup::find(&step_name(run)) {
         let mut rest = tree.clone();
@@ -381,6 +404,14 @@ pub async fn end_steps(run: &str) -> Result<usize, Unended> {
     }
     // Also without a group, for one may have been out of reach, or been left.
     Ok(met + tree.end(Signal::SIGTERM, GRACE).await?)
+}
+
+/// When a run began at the earliest, in clock ticks since boot; 0 if its id does not tell.
+fn began(run: &str) -> u64 {
+    let Ok(id) = run.parse::<ulid::Ulid>() else { return 0 };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let ago = now.saturating_sub(Duration::from_millis(id.timestamp_ms())).as_secs() + 1;
+    proc_fs::now().saturating_sub(ago.saturating_mul(rustix::param::clock_ticks_per_second()))
 }
 
 /// Sends a signal if the pid still belongs to that process: the descriptor is of one process, whatever the number is given

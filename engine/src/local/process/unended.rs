@@ -48,7 +48,9 @@ impl Unended {
             (Self::Unseen { why, marker }, _) => Leftover {
                 what: what.to_owned(),
                 why: format!("they cannot be looked for: {why}"),
-                remove_with: format!("grep -lsaE '{MARKER}=([^:]*:)*{marker}' /proc/[0-9]*/environ"),
+                remove_with: format!(
+                    "grep -lsaE '{MARKER}=([^:]*:)*{marker}' /proc/[0-9]*/environ | cut -d/ -f3 | xargs -r kill -9"
+                ),
             },
             (Self::Alive(_), _) => Leftover { what: what.to_owned(), ..Leftover::default() },
         }
