@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 use std::{io, os::fd::AsFd, path::Path, sync::LazyLock};
 
+/// `f_type` of overlayfs.
+const OVERLAY: rustix::fs::FsWord = 0x794c_7630;
+
 /// This boot of this machine. Device numbers of some file systems are given out anew with each.
 static BOOT: LazyLock<String> = LazyLock::new(|| {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -19,6 +22,9 @@ pub(crate) struct Identity {
     /// Nanoseconds since 1970; missing where the file system does not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     born: Option<i128>,
+    /// On overlayfs, what stands in a lower layer is born once more with the first write to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    layered: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     boot: String,
 }
@@ -49,6 +55,14 @@ impl Identity {
         found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
+    /// What an open file is that was made a moment ago: it is in the upper layer, and its birth is its only one.
+    ///
+    /// # Errors
+    /// As [`Identity::of_open`].
+    pub(crate) fn of_new(file: impl AsFd) -> io::Result<Self> {
+        Ok(Self { layered: false, ..Self::of_open(file)? })
+    }
+
     /// What stands under that name in an open folder, itself if it is a link.
     ///
     /// # Errors
@@ -59,7 +73,7 @@ impl Identity {
 
     /// What a host has told of one of its files: `boot` is that host's.
     pub(crate) fn told(device: u64, inode: u64, born: Option<i128>, boot: String) -> Self {
-        Self { device, inode, born, boot }
+        Self { device, inode, born, layered: false, boot }
     }
 
     /// The device that it is on.
@@ -83,19 +97,32 @@ impl Identity {
     }
 
     fn look(at: impl AsFd, path: &Path, flags: rustix::fs::AtFlags) -> io::Result<Option<Self>> {
-        use rustix::fs::StatxFlags;
-        let asked = StatxFlags::INO | StatxFlags::TYPE | StatxFlags::BTIME;
-        let found = match rustix::fs::statx(at, path, flags, asked) {
-            Ok(found) => found,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+        let opened;
+        let at = match flags.contains(AtFlags::EMPTY_PATH) {
+            true => at.as_fd(),
+            // Opened, so that both looks are at the same thing. This takes no permission and waits for nobody.
+            false => {
+                let link = flags.contains(AtFlags::SYMLINK_NOFOLLOW).then_some(OFlags::NOFOLLOW);
+                let how = OFlags::PATH | OFlags::CLOEXEC | link.unwrap_or(OFlags::empty());
+                opened = match rustix::fs::openat(at, path, how, Mode::empty()) {
+                    Ok(opened) => opened,
+                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+                opened.as_fd()
+            }
         };
+        let asked = StatxFlags::INO | StatxFlags::TYPE | StatxFlags::BTIME;
+        let found = rustix::fs::statx(at, "", AtFlags::EMPTY_PATH, asked)?;
+        let layered = rustix::fs::fstatfs(at)?.f_type == OVERLAY;
         let keeps_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
         let born = i128::from(found.stx_btime.tv_sec) * 1_000_000_000 + i128::from(found.stx_btime.tv_nsec);
         Ok(Some(Self {
             device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
             inode: found.stx_ino,
             born: keeps_birth.then_some(born),
+            layered,
             boot: BOOT.clone(),
         }))
     }
@@ -103,7 +130,7 @@ impl Identity {
     /// Whether both are the same file or folder.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let born = match (self.born, other.born) {
-            (Some(one), Some(other)) => one == other,
+            (Some(one), Some(theirs)) if !self.layered || !other.layered => one == theirs,
             _ => true,
         };
         self.inode == other.inode && born && (self.device == other.device || self.boot != other.boot)
@@ -132,5 +159,43 @@ mod tests {
         std::os::unix::fs::symlink(&a, &b).expect("links");
         assert!(second.is(&Identity::behind(&b).expect("looks").expect("is there")));
         assert!(!second.is(&Identity::of(&b).expect("looks").expect("is there")));
+    }
+
+    /// The folder of a lower layer is copied up by the first write into it, and its birth time with it.
+    #[test]
+    fn a_folder_of_a_lower_layer_stays_itself_when_it_is_written_to() {
+        use std::process::Command;
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let root = |argv: &[&str]| {
+            nix::unistd::Uid::effective().is_root()
+                && Command::new(argv[0]).args(&argv[1..]).status().is_ok_and(|status| status.success())
+        };
+        fs::create_dir(at("all")).expect("makes");
+        if !root(&["mount", "-t", "tmpfs", "tmpfs", &at("all")]) {
+            return;
+        }
+        for name in ["lower/d", "upper", "work", "seen"] {
+            fs::create_dir_all(at(&format!("all/{name}"))).expect("makes");
+        }
+        fs::write(at("all/lower/d/old"), "x").expect("writes");
+        let layers =
+            format!("lowerdir={},upperdir={},workdir={}", at("all/lower"), at("all/upper"), at("all/work"));
+        if root(&["mount", "-t", "overlay", "overlay", "-o", &layers, &at("all/seen")]) {
+            let look = |name: &str| Identity::of(at(name).as_ref()).expect("looks").expect("is there");
+            let (folder, old) = (look("all/seen/d"), look("all/seen/d/old"));
+            let file = fs::File::create(at("all/seen/d/new")).expect("makes");
+            let new = Identity::of_new(&file).expect("looks");
+            fs::rename(at("all/seen/d/old"), at("all/seen/d/moved")).expect("renames");
+            assert!(folder.is(&look("all/seen/d")), "{folder:?} {:?}", look("all/seen/d"));
+            assert!(old.is(&look("all/seen/d/moved")), "{old:?} {:?}", look("all/seen/d/moved"));
+            assert!(new.is(&look("all/seen/d/new")) && !new.is(&look("all/seen/d/moved")));
+            // One that was made here is told from another with its number.
+            let later = Identity { born: Some(1), ..look("all/seen/d/new") };
+            assert!(!new.is(&later) && !later.is(&new));
+            drop(file);
+            assert!(root(&["umount", &at("all/seen")]));
+        }
+        assert!(root(&["umount", &at("all")]));
     }
 }

@@ -1,19 +1,21 @@
 //! Files of this machine. What is made is made beside its place under a hidden name, known by its identity, and then
 //! renamed, all by open folders and files: a path may lead elsewhere a moment later.
 
+mod aside;
 mod spot;
 mod trace;
 mod tree;
 mod undo;
 
 use super::{
-    Action, Intent, Output, Params,
+    Action, Intent, Mark, Output, Params,
     content::{Source, wanted},
     exists,
     owner::{self, Owner},
     sparse,
 };
 use crate::{hex::hex, identity::Identity};
+use aside::Aside;
 use engine::{
     StepError,
     error::ErrorClass,
@@ -26,8 +28,6 @@ use std::{
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    sync::mpsc,
-    thread::{self, JoinHandle},
 };
 
 /// How often progress is told, in bytes.
@@ -262,7 +262,7 @@ impl Making {
 
     /// Writes down what it is, and gives it its name only if that is still free.
     fn publish(&self, file: &File, spot: &Spot, beside: &Spot) -> Result<(), StepError> {
-        let made = Identity::of_open(file).map_err(|error| self.cannot(&error))?;
+        let made = Identity::of_new(file).map_err(|error| self.cannot(&error))?;
         let intent = Intent { made: Some(made.clone()), ..self.intent.clone() };
         // Whoever may write to the folder can have put something else under the hidden name.
         self.still(&made, beside)?;
@@ -363,37 +363,6 @@ fn remove(path: &str, intent: &Intent, aside: bool) -> Result<Output, StepError>
     stat(path)
 }
 
-/// A SHA-256 made on a thread of its own, beside the writing: each of both takes about as long as the other.
-struct Aside {
-    pieces: Option<mpsc::SyncSender<Vec<u8>>>,
-    thread: JoinHandle<String>,
-}
-
-impl Aside {
-    fn new() -> Self {
-        // A few pieces are enough to keep both busy, and bound the memory.
-        let (pieces, taken) = mpsc::sync_channel::<Vec<u8>>(4);
-        let thread = thread::spawn(move || {
-            let mut hasher = Sha256::new();
-            taken.into_iter().for_each(|piece| hasher.update(&piece));
-            hex(&hasher.finalize())
-        });
-        Self { pieces: Some(pieces), thread }
-    }
-
-    fn update(&mut self, piece: Vec<u8>) {
-        if let Some(pieces) = &self.pieces {
-            // It takes all that comes; if it ended early, `finish` says so.
-            let _ended = pieces.send(piece);
-        }
-    }
-
-    fn finish(mut self) -> Result<String, StepError> {
-        self.pieces = None;
-        self.thread.join().map_err(|_| StepError::internal("the hashing thread ended early"))
-    }
-}
-
 /// Renames, but never over something.
 pub(crate) fn rename_new(from: &str, to: &str) -> io::Result<()> {
     Spot::open(from)?.rename(&Spot::open(to)?)
@@ -476,6 +445,7 @@ async fn sha256_of(
 }
 
 pub(super) async fn undo(
+    cx: &Context,
     params: &Params,
     action: &Action<'_>,
     intent: &Intent,
@@ -494,12 +464,20 @@ pub(super) async fn undo(
         sha256,
     };
     let (removes, folder) = (matches!(action, Action::Remove(_)), matches!(action, Action::Directory(_)));
-    blocking(move || match (removes, folder) {
+    let (undo, removes_it) = blocking(move || {
+        let removes_it = undo.removes_it(removes, folder);
+        Ok((undo, removes_it))
+    })
+    .await?;
+    let mark = Mark::set(cx, intent, removes_it).await;
+    let undone = blocking(move || match (removes, folder) {
         (true, _) => undo.removal(),
         (_, true) => undo.folder(),
         _ => undo.file(),
     })
-    .await
+    .await;
+    mark.settled(cx, intent, &undone).await;
+    undone
 }
 
 /// Whether what the step made or put aside is there.

@@ -3,6 +3,7 @@
 mod advice;
 mod content;
 mod local;
+mod mark;
 mod owner;
 mod params;
 mod remote;
@@ -10,6 +11,7 @@ mod sparse;
 
 use advice::Advice;
 pub(crate) use local::rename_new;
+use mark::Mark;
 pub(crate) use params::Action;
 pub use params::{Content, Output, Params};
 
@@ -50,6 +52,9 @@ pub struct Intent {
     /// For a step that nobody takes back: it was run before, was killed, and all is there already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     done: bool,
+    /// An undo is about to take it away: if it is gone afterwards, that was the undo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removing: bool,
 }
 
 /// What is at a path, and in which folder.
@@ -240,7 +245,7 @@ impl Step for File {
     ) -> Result<Undone, StepError> {
         let action = params.action()?;
         match cx.host.is_local() {
-            true => local::undo(params, &action, intent, output).await,
+            true => local::undo(cx, params, &action, intent, output).await,
             false => remote::undo(cx, params, &action, intent, output).await,
         }
     }

@@ -21,8 +21,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a whole file system is searched.
-const SEARCH: Duration = Duration::from_secs(30);
+/// How long is searched, for a recovery waits for it.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// What became of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,6 +112,11 @@ pub(super) fn is_deleted(key: &str) -> bool {
     word(key) == Some(Word::Deleted)
 }
 
+/// Whether the kernel has told of its move, or has not told of its end.
+pub(super) fn is_told_of(key: &str) -> bool {
+    matches!(word(key), Some(Word::Moved | Word::Lives))
+}
+
 /// Finds out what became of a file that is not where it was. `folder` is where it stood, `same` whether that is
 /// still there; `visible` says that no mount hides what stood there: only then does a search that finds nothing tell anything.
 pub(super) fn fate(key: &str, made: &Identity, folder: &Path, same: bool, visible: bool) -> Fate {
@@ -119,7 +124,7 @@ pub(super) fn fate(key: &str, made: &Identity, folder: &Path, same: bool, visibl
         return Fate::Deleted;
     }
     let until = Instant::now() + SEARCH;
-    let mut search = Search { made, until, complete: true };
+    let mut search = Search { made, until, complete: true, done: Vec::new() };
     // Mostly it has another name in the same folder.
     if same && let Some(at) = search.folder(folder, &mut Vec::new()) {
         return Fate::At(at);
@@ -127,11 +132,10 @@ pub(super) fn fate(key: &str, made: &Identity, folder: &Path, same: bool, visibl
     let Some((root, whole)) = root_of(made.device()) else {
         return Fate::Unknown("its file system is not mounted here any more".into());
     };
-    let mut open = vec![root];
     // A folder that has another name is mostly not far from where it was.
-    open.extend(std::path::absolute(folder).ok().and_then(|folder| Some(folder.parent()?.to_owned())));
-    while let Some(next) = open.pop() {
-        if let Some(at) = search.folder(&next, &mut open) {
+    let near = std::path::absolute(folder).ok().and_then(|folder| Some(folder.parent()?.to_owned()));
+    for start in near.into_iter().chain([root]) {
+        if let Some(at) = search.below(&start) {
             return Fate::At(at);
         }
     }
@@ -150,9 +154,29 @@ struct Search<'a> {
     until: Instant,
     /// Whether it came to its end.
     complete: bool,
+    /// The folders below which it has looked.
+    done: Vec<PathBuf>,
 }
 
 impl Search<'_> {
+    /// Looks through all that is below a folder, the near before the far.
+    fn below(&mut self, start: &Path) -> Option<PathBuf> {
+        let mut open = vec![start.to_owned()];
+        while !open.is_empty() {
+            let mut more = Vec::new();
+            for next in open {
+                if !self.done.contains(&next)
+                    && let Some(at) = self.folder(&next, &mut more)
+                {
+                    return Some(at);
+                }
+            }
+            open = more;
+        }
+        self.done.push(start.to_owned());
+        None
+    }
+
     /// Looks through one folder; the folders in it that are on the same file system are added to `more`.
     fn folder(&mut self, folder: &Path, more: &mut Vec<PathBuf>) -> Option<PathBuf> {
         if Instant::now() > self.until {

@@ -169,6 +169,23 @@ impl Undo {
         })
     }
 
+    /// Whether what is in its place is ours and about to be taken away, or put back. Of a file with a second name only a
+    /// search tells where that is.
+    pub(super) fn removes_it(&self, removes: bool, folder: bool) -> bool {
+        let Some(made) = &self.intent.made else { return false };
+        let Ok(Place::Same(spot)) = self.place() else { return false };
+        let holds = |spot: &Spot| {
+            let one = folder || spot.names().is_ok_and(|names| names == 1);
+            one && spot.holds(made).unwrap_or(false)
+        };
+        spot.beside(&self.intent.beside).is_ok_and(|hidden| holds(&hidden)) || (!removes && holds(&spot))
+    }
+
+    /// Whether an undo was killed after it had taken it away: nothing is there, and nobody has moved it since.
+    fn was_removed(&self) -> bool {
+        self.intent.removing && !trace::is_told_of(&self.intent.beside)
+    }
+
     /// Finds what was made, and takes it away if it is in its place.
     fn made(
         &self,
@@ -196,6 +213,7 @@ impl Undo {
             Ok(now) => match &self.intent.made {
                 // Under the hidden name it was a moment ago: it never got another.
                 Some(_) if half == Undone::Removed => Ok(half),
+                Some(_) if now.is_none() && self.was_removed() => Ok(Undone::Removed),
                 Some(made) => Ok(match self.elsewhere(made, half) {
                     Undone::NothingToDo | Undone::CannotTell(_) if now.is_some() && self.ended => {
                         self.replaced()
@@ -256,6 +274,7 @@ impl Undo {
         }
         match (spot.now(), &self.intent.made) {
             (Err(error), _) => Ok(*self.unseen(error)),
+            (Ok(Some(now)), Some(found)) if found.is(&now) && self.intent.removing => Ok(Undone::Removed),
             // It was never put aside, or is back already.
             (Ok(Some(now)), Some(found)) if found.is(&now) => Ok(Undone::NothingToDo),
             (Ok(None), None) if !self.ended => Ok(Undone::NothingToDo),

@@ -146,11 +146,11 @@ while read -r _ _ device part at _; do
   at=$(printf '%bx' "$(printf %s "$at" | sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g')"); root=${at%x}
 done </proc/self/mountinfo
 [ -n "$root" ] || exit 0
-timeout 10 true 2>/dev/null || exit 0
-near=$(timeout 5 find "$4" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null | tr '\0' '\1')
+timeout 5 true 2>/dev/null || exit 0
+near=$(timeout 2 find "$4" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null | tr '\0' '\1')
 # The inode may be another's by now: only its birth tells.
 case $near in *" $5"*) printf '%s\n' "$near" | tr '\1' '\0'; exit 0 ;; esac
-timeout 30 find "$root" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
+timeout 3 find "$root" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
 # Folders that vanished meanwhile, or that this user may not enter, are no gap: it stood where this user may write.
 case $? in 124 | 137 | 143) ;; *) echo @seen ;; esac
 exit 0"#;

@@ -1,7 +1,7 @@
 //! Takes back what was made or put aside on a host. Each script looks once more whether the thing still is what was seen.
 
 use super::{
-    super::{Action, Advice, Intent, Output, Params, leftover},
+    super::{Action, Advice, Intent, Mark, Output, Params, leftover},
     Seen, Thing, failed, folder_of, script, scripts, see,
 };
 use crate::{identity::Identity, sh::plain};
@@ -67,10 +67,13 @@ pub(in super::super) async fn undo(
                 }
                 Err(error) => return Err(error),
             };
-            match action {
+            let mark = Mark::set(cx, intent, undo.removes_it(&seen)).await;
+            let undone = match action {
                 Action::Remove(_) => undo.removal(seen).await,
                 _ => undo.made(seen).await,
-            }
+            };
+            mark.settled(cx, intent, &undone).await;
+            undone
         }
     }
 }
@@ -86,6 +89,20 @@ impl Undo<'_> {
 
     fn is_folder(&self) -> bool {
         matches!(self.action, Action::Directory(_))
+    }
+
+    /// Whether what was seen is ours and about to be taken away, or put back. Of a file with a second name only a search
+    /// tells where that is.
+    fn removes_it(&self, seen: &Seen) -> bool {
+        let Some(made) = self.intent.made.as_ref().filter(|_| elsewhere(seen, self.intent).is_none()) else {
+            return false;
+        };
+        let ours = |thing: &Option<Thing>| {
+            let names =
+                if self.is_folder() { 0 } else { 1 + u64::from(seen.now.is_some() && seen.beside.is_some()) };
+            thing.as_ref().is_some_and(|it| made.is(&it.is) && (names == 0 || it.names <= names))
+        };
+        ours(&seen.beside) || (!matches!(self.action, Action::Remove(_)) && ours(&seen.now))
     }
 
     async fn made(&self, seen: Seen) -> Result<Undone, StepError> {
@@ -107,6 +124,8 @@ impl Undo<'_> {
             (Some(now), _) if is_ours(self.intent, self.output, now) => self.take(now, &seen).await,
             // Under the hidden name it was a moment ago: it never got another.
             (_, Some(_)) if half == Undone::Removed => Ok(half),
+            // An undo was killed after it had taken it away.
+            (None, Some(_)) if self.intent.removing => Ok(Undone::Removed),
             (now, Some(made)) => Ok(match self.elsewhere(made, &seen, half).await? {
                 Undone::NothingToDo | Undone::CannotTell(_) if now.is_some() && self.output.is_some() => {
                     self.replaced()
@@ -224,6 +243,7 @@ impl Undo<'_> {
             };
         }
         match (&seen.now, &self.intent.made) {
+            (Some(now), Some(found)) if found.is(&now.is) && self.intent.removing => Ok(Undone::Removed),
             // It was never put aside, or is back already.
             (Some(now), Some(found)) if found.is(&now.is) => Ok(Undone::NothingToDo),
             (None, None) if self.output.is_none() => Ok(Undone::NothingToDo),
