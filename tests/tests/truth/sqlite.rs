@@ -67,8 +67,8 @@ rows! {
         meanwhile: "mv it.db it.db.1; sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO t VALUES (1, 'a')\"",
         exit: 4,
         says: &["left 0, 1 cannot be told", "row 1 of `t` in `@DIR@/it.db`", "is `@DIR@/it.db.1` now"],
-        differs: &["+ file it.db.1", "+ row it.db.1: CREATE", "+ row it.db.1: INSERT", "+ row it.db: INSERT"],
-        typed: Some(&["+ file it.db.1", "+ row it.db.1: CREATE", "+ row it.db: INSERT"]),
+        differs: &["+ file it.db.1", "+ row it.db.1: BEGIN", "+ row it.db.1: COMMIT", "+ row it.db.1: PRAGMA", "+ row it.db.1: CREATE", "+ row it.db.1: INSERT", "+ row it.db: INSERT"],
+        typed: Some(&["+ file it.db.1", "+ row it.db.1: BEGIN", "+ row it.db.1: COMMIT", "+ row it.db.1: PRAGMA", "+ row it.db.1: CREATE", "+ row it.db: INSERT"]),
         over: false,
         ..MEANWHILE
     };
@@ -77,7 +77,7 @@ rows! {
         meanwhile: "rm it.db",
         exit: 4,
         says: &["left 0, 1 cannot be told", "is not there any more"],
-        differs: &["- file it.db", "- row it.db: CREATE"],
+        differs: &["- file it.db", "- row it.db: "],
         over: false,
         ..MEANWHILE
     };
