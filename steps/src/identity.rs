@@ -153,6 +153,15 @@ mod tests {
         assert_eq!(Identity::of(&a).expect("looks"), None);
         assert!(first.is(&Identity::of(&b).expect("looks").expect("is there")));
         fs::remove_file(&b).expect("removes");
+        // The clock of births ticks every few milliseconds only.
+        let probe = dir.path().join("probe");
+        let born = || {
+            fs::write(&probe, "").expect("writes");
+            let born = Identity::of(&probe).expect("looks").expect("is there").born;
+            fs::remove_file(&probe).expect("removes");
+            born
+        };
+        while first.born.is_some() && born() == first.born {}
         fs::write(&a, "").expect("writes");
         let second = Identity::of(&a).expect("looks").expect("is there");
         assert!(!first.is(&second), "{first:?} {second:?}");

@@ -27,6 +27,8 @@ pub(crate) struct Bench {
     pub(crate) cancel: CancelSource,
     /// The intent that a step has put in the place of its first one.
     pub(crate) amended: Arc<Mutex<Option<Value>>>,
+    /// What undos have put in the place of an intent, by that.
+    noted: Mutex<BTreeMap<String, Value>>,
 }
 
 /// A step that has been started as the engine starts it: with its intent made before.
@@ -101,7 +103,7 @@ impl Bench {
                 Box::pin(async { true })
             }),
         };
-        Self { dir, cx, cancel, amended }
+        Self { dir, cx, cancel, amended, noted: Mutex::default() }
     }
 
     /// A path in the bench's folder.
@@ -154,24 +156,37 @@ impl Bench {
         }
     }
 
+    /// The intent that the journal holds now.
+    fn last_intent(&self, it: &Started) -> Value {
+        self.noted.lock().expect("whole").get(&it.intent.to_string()).unwrap_or(&it.intent).clone()
+    }
+
     /// Asks what became of the step, as after a crash.
     pub(crate) async fn settle(&self, it: &Started) -> Result<Settled<Value>, StepError> {
-        step(it.kind).settle(&self.cx, &it.params, &it.intent).await
+        step(it.kind).settle(&self.cx, &it.params, &self.last_intent(it)).await
     }
 
     /// Takes the step back, as after its end.
     pub(crate) async fn undo(&self, it: &Started) -> Result<Undone, StepError> {
-        step(it.kind).undo(&self.cx, &it.params, &it.intent, it.result.as_ref().ok()).await
+        self.take_back(it, it.result.as_ref().ok()).await
     }
 
     /// Takes the step back as after a crash: its output is not known.
     pub(crate) async fn undo_blindly(&self, it: &Started) -> Result<Undone, StepError> {
-        step(it.kind).undo(&self.cx, &it.params, &it.intent, None).await
+        self.take_back(it, None).await
+    }
+
+    async fn take_back(&self, it: &Started, output: Option<&Value>) -> Result<Undone, StepError> {
+        let undone = step(it.kind).undo(&self.cx, &it.params, &self.last_intent(it), output).await;
+        if let Some(intent) = self.amended.lock().expect("whole").take() {
+            self.noted.lock().expect("whole").insert(it.intent.to_string(), intent);
+        }
+        undone
     }
 
     /// Looks for what the step made.
     pub(crate) async fn presence(&self, it: &Started) -> Result<Presence, StepError> {
-        step(it.kind).presence(&self.cx, &it.params, &it.intent, it.result.as_ref().ok()).await
+        step(it.kind).presence(&self.cx, &it.params, &self.last_intent(it), it.result.as_ref().ok()).await
     }
 
     /// Looks ahead, as the plan does.

