@@ -60,14 +60,14 @@ fn list() -> impl Strategy<Value = String> {
             1 => format!("{map}.filter(k, {condition})"),
             2 => format!("{map}.map(k, {condition}, [string(k), string({map}[k])])"),
             3 => format!("{map}.map(k, {map}[k])"),
-            4 => format!("n.map(j, n[j].map(k, [string(j), string(n[j][k])]))"),
-            5 => format!("n.map(j, n[j].filter(k, n[j][k] > 0))"),
+            4 => "n.map(j, n[j].map(k, [string(j), string(n[j][k])]))".to_owned(),
+            5 => "n.map(j, n[j].filter(k, n[j][k] > 0))".to_owned(),
             6 => format!("n.map(j, {map}.map(k, {condition}, string(j) + string(k)))"),
             7 => format!("{map}.map(k, string(k)).reverse()"),
             8 => format!("{map}.map(k, {map}[k]).distinct()"),
             9 => format!("{map}.map(k, [k]).flatten()"),
-            10 => format!("l.map(x, x.map(k, string(k) + string(x[k])))"),
-            _ => format!("n.map(j, n[j])"),
+            10 => "l.map(x, x.map(k, string(k) + string(x[k])))".to_owned(),
+            _ => "n.map(j, n[j])".to_owned(),
         })
     })
 }

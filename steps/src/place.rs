@@ -89,7 +89,8 @@ const UNCOVERED_TRIES: u32 = 20;
 const UNCOVERED_PAUSE: Duration = Duration::from_millis(250);
 /// What this process has put in place, and what comes back under that: another of its steps may replace it though it did not
 /// expect it.
-static PLACED: LazyLock<Mutex<BTreeMap<(String, Earlier), Vec<String>>>> = LazyLock::new(Mutex::default);
+type Placed = BTreeMap<(String, Earlier), Vec<String>>;
+static PLACED: LazyLock<Mutex<Placed>> = LazyLock::new(Mutex::default);
 
 /// Refuses what is no path for a file.
 pub(crate) fn check_path(key: &str, path: &str) -> Result<(), StepError> {

@@ -277,7 +277,7 @@ impl<S: Step> DynStep for Erased<S> {
         intent: &Value,
     ) -> Option<ByHand> {
         let is_local = on.is_none_or(|on| on == "local");
-        let params = self.paths().from_folder(&services.run.dir, is_local, params);
+        let params = self.paths().seen_from(&services.run.dir, is_local, params);
         let params = typed("the parameters", S::KIND, &params).ok()?;
         self.step.by_hand(&params, &typed("the intent", S::KIND, intent).ok()?)
     }

@@ -40,11 +40,11 @@ impl PathParams {
 
     /// The parameters with the paths of this machine absolute.
     pub(super) fn absolute<'a>(&self, cx: &Context, params: &'a Value) -> Cow<'a, Value> {
-        self.from_folder(&cx.services.run.dir, cx.host.is_local(), params)
+        self.seen_from(&cx.services.run.dir, cx.host.is_local(), params)
     }
 
     /// The same, told what it needs of the context.
-    pub(super) fn from_folder<'a>(&self, folder: &str, is_local: bool, params: &'a Value) -> Cow<'a, Value> {
+    pub(super) fn seen_from<'a>(&self, folder: &str, is_local: bool, params: &'a Value) -> Cow<'a, Value> {
         let mut params = Cow::Borrowed(params);
         let on_host = self.on_host.iter().filter(|_| is_local);
         for pointer in on_host.chain(&self.here) {
@@ -84,10 +84,10 @@ mod tests {
         let given = json!({ "path": "./a/b", "text": "a", "upload": { "from": "c", "to": "d" } });
         let here = json!({ "path": "/run/a/b", "text": "a", "upload": { "from": "/run/c", "to": "d" } });
         let there = json!({ "path": "./a/b", "text": "a", "upload": { "from": "/run/c", "to": "d" } });
-        assert_eq!(*paths.from_folder("/run", true, &given), here);
-        assert_eq!(*paths.from_folder("/run", false, &given), there);
-        assert_eq!(*paths.from_folder("/elsewhere", true, &here), here);
-        assert_eq!(*paths.from_folder("/run", true, &json!({ "path": "." })), json!({ "path": "/run" }));
-        assert_eq!(*paths.from_folder("/run", true, &json!({ "path": "" })), json!({ "path": "" }));
+        assert_eq!(*paths.seen_from("/run", true, &given), here);
+        assert_eq!(*paths.seen_from("/run", false, &given), there);
+        assert_eq!(*paths.seen_from("/elsewhere", true, &here), here);
+        assert_eq!(*paths.seen_from("/run", true, &json!({ "path": "." })), json!({ "path": "/run" }));
+        assert_eq!(*paths.seen_from("/run", true, &json!({ "path": "" })), json!({ "path": "" }));
     }
 }

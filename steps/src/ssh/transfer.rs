@@ -69,7 +69,7 @@ impl Transfer<'_> {
         At { host: self.target, services: &self.cx.services, cancel: &self.cx.cancel }
     }
 
-    fn from_at(&self) -> At<'_> {
+    fn source_at(&self) -> At<'_> {
         At { host: self.source, ..self.at() }
     }
 
@@ -138,7 +138,7 @@ impl Transfer<'_> {
             Found::File { size, .. } if size == 0 || size > self.intent.size => Ok(0),
             Found::File { size, sha256, .. } => {
                 self.cx.sees(format!("compares the first {} that arrived before", Bytes(size)));
-                let same = self.from_at().beginning(self.from, size).await? == sha256;
+                let same = self.source_at().beginning(self.from, size).await? == sha256;
                 Ok(if same { size } else { 0 })
             }
         }
@@ -163,7 +163,7 @@ impl Transfer<'_> {
         match self.target.is_local() {
             true => {
                 let what = format!("read `{}` on `{}`", self.from, self.source.name());
-                self.from_at().succeeded(ended?, &what, self.from).map(drop)
+                self.source_at().succeeded(ended?, &what, self.from).map(drop)
             }
             false => self.placing.received(self.at(), ended?),
         }
@@ -198,7 +198,7 @@ impl Transfer<'_> {
 
     /// What arrived is not the source as it was; perhaps because the source is not what it was.
     async fn blame(&self, error: StepError) -> StepError {
-        match self.from_at().look(self.from).await {
+        match self.source_at().look(self.from).await {
             Ok(Found::File { sha256, .. }) if sha256 == self.placing.sha256 => error,
             Ok(_) => {
                 let message =

@@ -79,7 +79,7 @@ impl Spot {
     /// How many names the thing has.
     pub(super) fn names(&self) -> io::Result<u64> {
         let found = rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(u64::from(found.st_nlink))
+        Ok(found.st_nlink)
     }
 
     /// Gives it another name, but never over something.
