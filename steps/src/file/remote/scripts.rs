@@ -21,16 +21,23 @@ pub(super) const NOT_EMPTY: i32 = 63;
 /// The system refused, as a test of the path shows.
 pub(super) const DENIED: i32 = 13;
 
-/// What all of them share besides [`GONE`]: `id_of` prints what a thing is.
+/// What all of them share besides [`GONE`]: `id_of` prints what a thing is. On overlayfs (794c7630) what stands in a lower layer
+/// is born once more with the first write to it: its birth tells nothing, and `on` leaves it out.
 const COMMON: &str = r#"
-F='%f|%s|%a|%Y|%h|%u|%g|%d %i %.9W|%U|%G'
-id_of() { stat -c '%d %i %.9W' -- "$1" 2>/dev/null; }
+on() {
+  case $(stat -f -c %t -- "$1" 2>/dev/null) in 794c7630) I='%d %i 0' ;; *) I='%d %i %.9W' ;; esac
+  F="%f|%s|%a|%Y|%h|%u|%g|$I|%U|%G"
+  export I
+}
+id_of() { on "$1"; stat -c "$I" -- "$1" 2>/dev/null; }
+folder_id() { on "$1"; stat -L -c "$I" -- "$1" 2>/dev/null; }
 "#;
 
 /// `$1` is looked at itself, `$2` as the folder that it leads to, `$3` again itself.
 pub(super) const SEE: &str = r#"
 IFS= read -r boot </proc/sys/kernel/random/boot_id && echo "@boot|$boot"
 see() {
+  on "$1"
   if there "$1" && s=$(stat $3 -c "$F" -- "$1" 2>/dev/null); then echo "@$2|is|$s"
   else gone "$1" && echo "@$2|nothing" || echo "@$2|denied"; fi
 }
@@ -44,7 +51,8 @@ exit 0"#;
 /// file, for others may write to the folder.
 pub(super) const PREPARE: &str = r#"
 b=$1
-[ "$(stat -L -c '%d %i %.9W' -- "$2" 2>/dev/null)" = "$3" ] || exit 52
+on "$2"
+[ "$(folder_id "$2")" = "$3" ] || exit 52
 base=666
 if [ "$7" = copy ]; then
   [ -e "$8" ] && [ ! -f "$8" ] && exit 56
@@ -75,7 +83,8 @@ exit 50"#;
 
 /// Makes the folder `$1` under its hidden name, as [`PREPARE`] does. Owner and mode are set from within.
 pub(super) const FOLDER: &str = r#"
-[ "$(stat -L -c '%d %i %.9W' -- "$2" 2>/dev/null)" = "$3" ] || exit 52
+on "$2"
+[ "$(folder_id "$2")" = "$3" ] || exit 52
 mask=$(umask); umask 077
 mkdir -- "$1" || { there "$1" && exit 51; [ -w "$2" ] || exit 13; exit 50; }
 from=$PWD
@@ -138,7 +147,8 @@ exit 50"#;
 /// `$4`, then in all of it. `$5` is its inode and time of
 /// birth. Prints `@seen` if the search came to its end.
 pub(super) const FIND: &str = r#"
-tell='printf "@at|"; stat -c "%d %i %.9W" -- "$1"; printf "%s\0\n" "$1"'
+on "$4"
+tell='printf "@at|"; stat -c "$I" -- "$1"; printf "%s\0\n" "$1"'
 [ -z "$1" ] || find "$1" -xdev -maxdepth 1 -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
 root=
 while read -r _ _ device part at _; do
