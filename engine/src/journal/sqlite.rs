@@ -251,14 +251,15 @@ impl Store {
     /// # Errors
     /// There is no such run, it is over, a living process owns it, or the journal cannot be written.
     pub fn take_over(&self, id: &str) -> Result<TakenOver, JournalError> {
-        let run = self.find(id)?.id;
+        let run = pick(self.rows()?, id)?.id;
         let Some(lock_file) = self.lock_run(&run)? else {
-            let pid = self.find(&run)?.pid;
+            let pid = pick(self.rows()?, &run)?.pid;
             return Err(JournalError::new(format!("run `{run}` is under way: process {pid} owns it"))
                 .hint("wait for it, or stop it in good order: kill -INT PID"));
         };
-        // Only now: until the lock was ours another recovery may have been at work.
-        let row = self.find(&run)?;
+        // Only now: until the lock was ours another recovery may have been at work. Not asked is who owns it: we do, and the row
+        // still names the dead.
+        let row = pick(self.rows()?, &run)?;
         if row.finished_ms.is_some() {
             return Err(JournalError::new(format!("run `{run}` is over: there is nothing to recover"))
                 .hint(format!("see how it ended: shakedown runs show {run}")));
@@ -309,9 +310,18 @@ impl Store {
     /// # Errors
     /// The journal cannot be read.
     pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
+        let mut rows = self.rows()?;
+        for row in rows.iter_mut().filter(|row| row.finished_ms.is_none()) {
+            row.alive = self.is_owned(&row.id)?;
+        }
+        Ok(rows)
+    }
+
+    /// All runs, newest first, without a look whether they live.
+    fn rows(&self) -> Result<Vec<RunRow>, JournalError> {
         let sql = |error: rusqlite::Error| JournalError::new(format!("cannot read the journal: {error}"));
         let boot = boot_id();
-        let mut rows = {
+        let rows = {
             let connection = lock(&self.connection);
             let mut statement = connection
                 .prepare(
@@ -336,9 +346,6 @@ impl Store {
             });
             found.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(sql)?
         };
-        for row in rows.iter_mut().filter(|row| row.finished_ms.is_none()) {
-            row.alive = self.is_owned(&row.id)?;
-        }
         Ok(rows)
     }
 
@@ -362,20 +369,7 @@ impl Store {
     /// # Errors
     /// There is no such run, several, or the journal cannot be read.
     pub fn find(&self, id: &str) -> Result<RunRow, JournalError> {
-        let mut runs = self.runs()?;
-        if let Some(exact) = runs.iter().position(|row| row.id == id) {
-            return Ok(runs.swap_remove(exact));
-        }
-        let wanted = id.to_uppercase();
-        runs.retain(|row| !wanted.is_empty() && (row.id.starts_with(&wanted) || row.id.ends_with(&wanted)));
-        match runs.len() {
-            0 => Err(JournalError::new(format!("there is no run `{id}`")).hint("list them: shakedown runs")),
-            1 => Ok(runs.swap_remove(0)),
-            _ => {
-                let names = runs.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(", ");
-                Err(JournalError::new(format!("`{id}` is the id of several runs")).hint(names))
-            }
-        }
+        pick(self.runs()?, id)
     }
 
     /// The plan and the history of a run. `id` as in [`Store::find`].
@@ -383,7 +377,7 @@ impl Store {
     /// # Errors
     /// There is no such run, several, or the journal cannot be read.
     pub fn load(&self, id: &str) -> Result<(Plan, Vec<Record>), JournalError> {
-        let row = self.find(id)?;
+        let row = pick(self.rows()?, id)?;
         let sql = |error: rusqlite::Error| JournalError::new(format!("cannot read the journal: {error}"));
         let json =
             |error: serde_json::Error| JournalError::new(format!("the journal of `{}`: {error}", row.id));
@@ -411,6 +405,23 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()
             .map_err(json)?;
         Ok((plan, records))
+    }
+}
+
+/// The run that an id means; see [`Store::find`].
+fn pick(mut runs: Vec<RunRow>, id: &str) -> Result<RunRow, JournalError> {
+    if let Some(exact) = runs.iter().position(|row| row.id == id) {
+        return Ok(runs.swap_remove(exact));
+    }
+    let wanted = id.to_uppercase();
+    runs.retain(|row| !wanted.is_empty() && (row.id.starts_with(&wanted) || row.id.ends_with(&wanted)));
+    match runs.len() {
+        0 => Err(JournalError::new(format!("there is no run `{id}`")).hint("list them: shakedown runs")),
+        1 => Ok(runs.swap_remove(0)),
+        _ => {
+            let names = runs.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(", ");
+            Err(JournalError::new(format!("`{id}` is the id of several runs")).hint(names))
+        }
     }
 }
 
