@@ -1,37 +1,6 @@
-//! Rows in SQLite databases: odd keys and triggers, neighbours, and kills at every point.
+//! Rows in SQLite databases: their keys, triggers and neighbours, and final steps that are killed anywhere.
 
-use tests::truth::{After, Death, Row, rows};
-
-/// Keys that no rule finds, what triggers make of a row, and rows of others that look the same.
-const ODD: &str = "sqlite3 it.db \"
-    CREATE TABLE low (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO low VALUES (100, 'a');
-    CREATE TABLE high (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO high VALUES (9223372036854775807, 'a');
-    CREATE TABLE named (rowid TEXT, oid TEXT, name TEXT); INSERT INTO named VALUES ('1', '2', 'a');
-    CREATE TABLE keyed (k TEXT, n INTEGER, v TEXT, PRIMARY KEY (k, n)) WITHOUT ROWID; INSERT INTO keyed VALUES ('a', 1, 'v');
-    CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE audit (n INTEGER PRIMARY KEY, what TEXT);
-    INSERT INTO t VALUES (1, 'A!'); INSERT INTO audit VALUES (1, 'old');
-    CREATE TRIGGER rewrites AFTER INSERT ON t BEGIN UPDATE t SET name = upper(new.name) || '!' WHERE id = new.id; END;
-    CREATE TRIGGER made AFTER INSERT ON t BEGIN INSERT INTO audit (what) VALUES ('made ' || new.id); END;
-    CREATE TRIGGER went AFTER DELETE ON t BEGIN INSERT INTO audit (what) VALUES ('gone ' || old.id); END;
-    CREATE VIEW v AS SELECT name FROM low;
-    CREATE TRIGGER there INSTEAD OF INSERT ON v BEGIN INSERT INTO low (name) VALUES (new.name); END;\"";
-
-const ODD_ROWS: &str = "prepare:
-  low: { sqlite: { database: '@DIR@/it.db', insert: { into: low, values: { id: 5, name: a } } } }
-  high: { sqlite: { database: '@DIR@/it.db', insert: { into: high, values: { name: a } } }, needs: low }
-  named: { sqlite: { database: '@DIR@/it.db', insert: { into: named, values: { rowid: '1', oid: '2', name: b } } }, needs: high }
-  keyed: { sqlite: { database: '@DIR@/it.db', insert: { into: keyed, values: { k: \"a'文\", n: 1, v: v } } }, needs: named }
-  t: { sqlite: { database: '@DIR@/it.db', insert: { into: t, values: { name: a } } }, needs: keyed }
-  v: { sqlite: { database: '@DIR@/it.db', insert: { into: v, values: { name: b } } }, needs: t }
-monitor:
-  once:
-    sqlite:
-      database: '@DIR@/it.db'
-      query: >-
-        SELECT (SELECT count(*) FROM low) AS low, (SELECT count(*) FROM high) AS high, (SELECT count(*) FROM named) AS named,
-        (SELECT count(*) FROM keyed) AS keyed, (SELECT count(*) FROM t) AS t, (SELECT count(*) FROM audit) AS audit
-    expect: out.row == { 'low': 3, 'high': 2, 'named': 2, 'keyed': 2, 't': 2, 'audit': 2 }
-";
+use tests::truth::{Death, Row, rows};
 
 const TABLE: &str = "sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE)\"";
 const INSERT: &str =
@@ -52,16 +21,6 @@ fn refused<'a>(setup: &'a str, says: &'a [&'a str]) -> Row<'a> {
 }
 
 rows! {
-    /// A kill at any point is recovered, and nothing of it is left.
-    odd_rows_are_gone_after_a_kill_anywhere: Row { setup: ODD, playbook: ODD_ROWS, death: Death::Everywhere, ..Row::HERE };
-    /// Resumed, no row is inserted a second time.
-    odd_rows_are_inserted_once_when_resumed: Row {
-        setup: ODD, playbook: ODD_ROWS, death: Death::Everywhere, after: After::Resume, ..Row::HERE
-    };
-    /// A kill at any point of the recovery, too.
-    odd_rows_are_gone_after_a_kill_of_the_recovery: Row {
-        setup: ODD, playbook: ODD_ROWS, death: Death::Twice("after:v"), ..Row::HERE
-    };
     /// Another's equal row under the same key is in the new file, ours in the old one.
     a_rotated_database_is_left_and_named: Row {
         meanwhile: "mv it.db it.db.1; sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO t VALUES (1, 'a')\"",
