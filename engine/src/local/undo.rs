@@ -275,11 +275,8 @@ impl Workshop {
     /// What is left of an effect.
     async fn remains(&self, step: &PlannedStep, claim: &Claim) -> Remains {
         let by_hand = claim.attempts.first().and_then(|attempt| self.by_hand(step, attempt));
-        let told = |why: &str| Leftover {
-            what: format!("what `{}` did: {}", step.id, step.description.title),
-            why: why.to_owned(),
-            remove_with: by_hand.clone().unwrap_or_default(),
-        };
+        let told =
+            |why: &str| Leftover { remove_with: by_hand.clone().unwrap_or_default(), ..self.told(step, why) };
         match &claim.undo {
             Some(Ok(Undone::Left(left))) => return Remains::Left(left.clone()),
             Some(Ok(Undone::CannotTell(left))) => return Remains::Unknown(left.clone()),
