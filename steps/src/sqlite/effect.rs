@@ -2,9 +2,9 @@
 
 use super::{
     Intent, Output, Params, Sqlite,
-    connection::{Access, Task},
+    connection::{Access, Task, explain},
     fate::Search,
-    file::{Content, DatabaseFile},
+    file::{Content, DatabaseFile, Standing},
     insert::Insert,
     key,
     made::{self, Made},
@@ -18,6 +18,7 @@ use engine::{
     host::shell_word,
     step::{Context, Leftover, Presence, Settled, Undone},
 };
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Why nothing can be said of a row whose key is not known.
 const OLDER: &str = "the run was begun by an older version, which did not write down which row it inserted";
@@ -32,7 +33,7 @@ impl Intent {
         thorough: bool,
     ) -> Undo<'a> {
         let content = self.content.map(|content| (database, content));
-        let search = Search { insert, made, twins: &self.twins, confirmed, content, thorough };
+        let search = Search { insert, made, removing: self.removing, confirmed, content, thorough };
         Undo { search, database, file: self.file.as_ref() }
     }
 }
@@ -52,6 +53,29 @@ fn reserved(intent: &Intent) -> Presence {
             why: "the space that was put by for the undo is still taken".into(),
             remove_with: format!("rm -- {}", shell_word(path)),
         }),
+    }
+}
+
+/// Who is killed in a transaction leaves SQLite's own journal beside the database. What cannot be rolled back is told.
+async fn roll_back(cx: &Context, params: &Params, intent: &Intent) -> Result<Option<Leftover>, StepError> {
+    let same = |file: &&DatabaseFile| matches!(file.standing(&params.database), Standing::Same);
+    let Some(file) = intent.file.clone().filter(|file| same(&file)) else { return Ok(None) };
+    let Some(journal) = file.own_journal().filter(|journal| journal.exists()) else { return Ok(None) };
+    let task = Task::new(cx, &params.database, params.busy_timeout, Access::Write);
+    let rolled = task.run(move |connection| {
+        let connection: &Connection = connection;
+        let begun = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+        let _transaction = begun.map_err(|error| explain(connection, &error))?;
+        file.discard_journal()
+    });
+    match rolled.await {
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.class, ErrorClass::Busy | ErrorClass::Cancelled) => Err(error),
+        Err(error) => Ok(Some(Leftover {
+            what: format!("file `{}`", journal.display()),
+            why: format!("SQLite keeps it for a transaction that did not end: {}", error.message),
+            remove_with: made::typed(&params.database, "BEGIN IMMEDIATE; ROLLBACK"),
+        })),
     }
 }
 
@@ -134,6 +158,7 @@ impl Sqlite {
         intent: &Intent,
     ) -> Result<Settled<Output>, StepError> {
         let Some((insert, made)) = known(cx, params, intent)? else {
+            roll_back(cx, params, intent).await?;
             return Ok(match intent.above {
                 Some(_) => Settled::Unclear(OLDER.into()),
                 None => Settled::NotHappened,
@@ -178,6 +203,9 @@ impl Sqlite {
             reserve::release(path)?;
         }
         let Some((insert, made)) = known(cx, params, intent)? else {
+            if let Some(left) = roll_back(cx, params, intent).await? {
+                return Ok(Undone::Left(left));
+            }
             return Ok(match (&params.insert, intent.above) {
                 (Some(insert), Some(_)) => Undone::CannotTell(Leftover {
                     what: format!("a row of `{}` in `{}`", insert.into, params.database),
@@ -191,15 +219,23 @@ impl Sqlite {
             });
         };
         let confirmed = output.is_some();
+        let noted = {
+            let (cx, intent, runtime) = (cx.clone(), intent.clone(), tokio::runtime::Handle::current());
+            move |made: Made| {
+                let marked = Intent { made: Some(made), removing: true, ..intent.clone() };
+                // A journal that takes no more is no reason to leave the row.
+                let _best_effort = runtime.block_on(cx.amend(&marked));
+            }
+        };
         let of = |access| {
-            let (insert, made, database, intent) =
-                (insert.clone(), made.clone(), params.database.clone(), intent.clone());
+            let (insert, made, database, intent, noted) =
+                (insert.clone(), made.clone(), params.database.clone(), intent.clone(), noted.clone());
             (
                 Task::new(cx, &params.database, params.busy_timeout, access),
-                move |connection: &mut rusqlite::Connection, writes: bool| {
+                move |connection: &mut Connection, writes: bool| {
                     let undo = intent.undo(&insert, &made, &database, confirmed, true);
                     match writes {
-                        true => undo.run(connection),
+                        true => undo.run(connection, &noted),
                         false => undo.dry(connection),
                     }
                 },

@@ -19,12 +19,12 @@ const CANDIDATES: usize = 100_000;
 pub(super) struct Search<'a> {
     pub(super) insert: &'a Insert,
     pub(super) made: &'a Made,
-    /// Rows that were like it before.
-    pub(super) twins: &'a [Key],
     /// Whether it is known to have been inserted. If not, what stands under its key need not be the row.
     pub(super) confirmed: bool,
     /// The database, and its content once the row was in it.
     pub(super) content: Option<(&'a str, Content)>,
+    /// Whether an undo was about to delete it, which may have been killed between that and the record of it.
+    pub(super) removing: bool,
     /// Whether to search for it under another key, too.
     pub(super) thorough: bool,
 }
@@ -187,7 +187,7 @@ impl Search<'_> {
         let (condition, values) = self.as_stored(&home, stored, &counts)?;
         let found = home.rows(connection, &condition, values, CANDIDATES)?;
         let like = found.iter().filter(|at| {
-            !self.twins.contains(&at.key) && stored.at.row.differences(&at.row, counts).is_empty()
+            !self.made.twins.contains(&at.key) && stored.at.row.differences(&at.row, counts).is_empty()
         });
         let outside = |column: &str| !stored.at.key.has(column);
         Ok(match like.collect::<Vec<_>>().as_slice() {
@@ -195,6 +195,10 @@ impl Search<'_> {
             [] => Fate::Unseen(format!(
                 "its key is gone, and `{}` is too large to be searched for it",
                 home.name
+            )),
+            [at, ..] if self.removing => Fate::Unseen(format!(
+                "its deletion was begun, and row {} has its values: it may be the same row under another key",
+                at.key.shown()
             )),
             [at] if stored.at.row.differences(&at.row, outside).is_empty() => {
                 Fate::Changed(format!("its key was changed: row {} is just like it", at.key.shown()))

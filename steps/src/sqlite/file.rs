@@ -18,6 +18,18 @@ pub(super) struct DatabaseFile {
     identity: Identity,
     /// Its path without links.
     real: String,
+    /// Whether a journal of SQLite was beside it.
+    #[serde(default = "there")]
+    had_journal: bool,
+}
+
+/// Versions that did not look may have found one.
+const fn there() -> bool {
+    true
+}
+
+fn journal(real: &str) -> PathBuf {
+    PathBuf::from(format!("{real}-journal"))
 }
 
 /// What stands under the name now.
@@ -90,7 +102,30 @@ impl DatabaseFile {
         let identity = Identity::behind(Path::new(database)).map_err(failed)?;
         let gone = || StepError::new(ErrorClass::NotFound, format!("`{database}` does not exist"));
         let real = std::fs::canonicalize(database).map_err(failed)?;
-        Ok(Self { identity: identity.ok_or_else(gone)?, real: real.to_string_lossy().into_owned() })
+        let real = real.to_string_lossy().into_owned();
+        let had_journal = journal(&real).exists();
+        Ok(Self { identity: identity.ok_or_else(gone)?, real, had_journal })
+    }
+
+    /// Where SQLite keeps what it needs to roll a transaction back: beside the file itself, not beside a link to it. Nothing if
+    /// one was there before the insert: who keeps it for good may have it.
+    pub(super) fn own_journal(&self) -> Option<PathBuf> {
+        (!self.had_journal).then(|| journal(&self.real))
+    }
+
+    /// Removes what a kill left of our journal. One that was killed before SQLite had synchronised it is no journal yet to any
+    /// reader, and only the next writer would remove it. The caller holds the lock of writers, so that it is nobody else's.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub(super) fn discard_journal(&self) -> Result<(), StepError> {
+        let Some(journal) = self.own_journal() else { return Ok(()) };
+        match std::fs::remove_file(&journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StepError::io(format!("remove `{}`", journal.display()), &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether that name still leads to this file.

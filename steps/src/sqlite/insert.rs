@@ -7,6 +7,7 @@ use super::{
     key::{At, Key, quoted},
     made::{Altered, Made, Stored, named},
     table::{Kind, Table},
+    twins::twins,
     value::to_sql,
     witness::{Change, Event, Witness, written},
 };
@@ -15,11 +16,6 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter, t
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-
-/// How many of the latest rows are searched for such as are like the one to be inserted.
-const TWINS_AMONG: usize = 20_000;
-/// How many of these are remembered.
-const TWINS: usize = 100;
 
 /// A row to insert.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -54,23 +50,6 @@ impl Insert {
             true => format!("INSERT OR ABORT INTO main.{into} DEFAULT VALUES"),
             false => format!("INSERT OR ABORT INTO main.{into} ({}) VALUES ({marks})", columns.join(", ")),
         }
-    }
-
-    /// Rows that hold what will be written: they are not ours, whatever happens to their keys or to ours.
-    pub(super) fn twins(&self, connection: &Connection) -> Result<Vec<Key>, StepError> {
-        require_columns(connection, &self.into, &self.columns())?;
-        let Some(table) = self.table(connection)? else { return Ok(Vec::new()) };
-        let Some(rowid) = table.rowid.filter(|_| table.kind == Kind::Table && !self.values.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let latest = format!(
-            "{rowid} IN (SELECT {rowid} FROM main.{} ORDER BY {rowid} DESC LIMIT {TWINS_AMONG})",
-            quoted(&table.name)
-        );
-        let same = self.values.keys().map(|name| format!(" AND {} IS ?", quoted(name)));
-        let condition = std::iter::once(latest).chain(same).collect::<String>();
-        let found = table.rows(connection, &condition, self.bound()?, TWINS)?;
-        Ok(found.into_iter().map(|at| at.key).collect())
     }
 
     pub(super) fn table(&self, connection: &Connection) -> Result<Option<Table>, StepError> {
@@ -188,7 +167,11 @@ impl Insert {
             _ if own.is_none() => return Err(self.nothing("a trigger takes it away again")),
             _ => {}
         }
-        Ok(Made { row: own, others, altered, unwatched: unwatched.into_iter().collect(), schema })
+        let twins = match &own {
+            Some(stored) => twins(connection, stored, |column| self.writes(column))?,
+            None => Vec::new(),
+        };
+        Ok(Made { row: own, others, altered, unwatched: unwatched.into_iter().collect(), schema, twins })
     }
 
     fn virtual_row(

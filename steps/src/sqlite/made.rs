@@ -42,6 +42,9 @@ pub(super) struct Made {
     /// The version of the schema; it only ever grows.
     #[serde(default)]
     pub(super) schema: i64,
+    /// Rows of others that are like it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) twins: Vec<Key>,
 }
 
 impl Made {
@@ -55,8 +58,9 @@ impl Made {
         for stored in made.row.iter_mut().chain(&mut made.others) {
             stored.at.key.reveal(secrets)?;
         }
-        for altered in &mut made.altered {
-            altered.key.reveal(secrets)?;
+        let altered = made.altered.iter_mut().map(|altered| &mut altered.key);
+        for key in altered.chain(&mut made.twins) {
+            key.reveal(secrets)?;
         }
         Ok(made)
     }

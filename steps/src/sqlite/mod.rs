@@ -12,6 +12,7 @@ mod query;
 mod reserve;
 mod statement;
 mod table;
+mod twins;
 mod undo;
 mod value;
 mod witness;
@@ -21,6 +22,7 @@ pub use connection::Effort;
 pub use insert::Insert;
 
 use crate::{checks::Checks, watch::Files};
+use check::require_columns;
 use connection::{Access, Task};
 use engine::{
     Step, StepError,
@@ -29,7 +31,6 @@ use engine::{
     step::{ByHand, Changes, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
 use file::{Content, DatabaseFile};
-use key::Key;
 use made::Made;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -121,9 +122,9 @@ pub struct Intent {
     /// Its content once the row was in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<Content>,
-    /// Rows that were like it before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    twins: Vec<Key>,
+    /// An undo is about to delete it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removing: bool,
     /// What was inserted; known, and written down, before the commit. Without it nothing was committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made: Option<Made>,
@@ -259,11 +260,14 @@ impl Step for Sqlite {
 
     async fn intend(&self, cx: &Context, params: &Params) -> Result<Intent, StepError> {
         let Some(insert) = params.insert.clone() else { return Ok(Intent::default()) };
-        let ((twins, page), _) = Task::new(cx, &params.database, params.busy_timeout, Access::Read)
-            .run(move |connection| Ok((insert.twins(connection)?, connection::page_size(connection)?)))
+        let (page, _) = Task::new(cx, &params.database, params.busy_timeout, Access::Read)
+            .run(move |connection| {
+                require_columns(connection, &insert.into, &insert.columns())?;
+                connection::page_size(connection)
+            })
             .await?;
         let file = Some(DatabaseFile::at(&params.database)?);
-        let mut intent = Intent { file, twins, ..Intent::default() };
+        let mut intent = Intent { file, ..Intent::default() };
         // Who is not taken back needs no space for it.
         if !cx.is_final() {
             let mark = engine::local::process::Tree::new().marker;

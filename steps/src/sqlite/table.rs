@@ -83,6 +83,14 @@ impl Table {
         Ok(Some(Self { name, kind, columns, primary, rowid, root }))
     }
 
+    /// What its rows are kept in the order of, as it stands in a statement; nothing if that cannot be asked for.
+    pub(super) fn order(&self) -> Vec<String> {
+        match self.rowid {
+            Some(rowid) => vec![rowid.to_owned()],
+            None => self.primary.iter().map(|column| quoted(column)).collect(),
+        }
+    }
+
     /// What is asked for to know a row whole; `of` is `new.` or `old.` within a trigger.
     pub(super) fn wanted(&self, of: &str) -> String {
         let rowid = self.rowid.map(|rowid| format!("{of}{rowid}"));

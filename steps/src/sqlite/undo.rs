@@ -5,8 +5,9 @@ use super::{
     fate::Search,
     file::{DatabaseFile, Standing},
     key::{Key, quoted},
-    made::{Altered, Stored, deletion, look, named, rows},
+    made::{Altered, Made, Stored, deletion, look, named, rows},
     table::{Kind, Table},
+    twins::twins,
     witness::{Change, Event, Witness},
 };
 use crate::store::{Fate, Thing};
@@ -110,7 +111,9 @@ impl Undo<'_> {
         Undone::CannotTell(self.elsewhere().unwrap_or_else(|| self.thing().because(&error.message)))
     }
 
-    pub(super) fn run(&self, connection: &mut Connection) -> Result<Undone, StepError> {
+    /// Deletes it. `mark` is given what was made, with those that are like it by now, before anybody can see the deletion: killed
+    /// between that and its record, the next undo finds no row, and must not take another for it.
+    pub(super) fn run(&self, connection: &mut Connection, mark: impl Fn(Made)) -> Result<Undone, StepError> {
         let mut deletions = Vec::new();
         for stored in self.search.made.rows() {
             if Table::load(connection, &stored.table)?.is_some_and(|table| table.kind != Kind::View) {
@@ -123,6 +126,9 @@ impl Undo<'_> {
             .map_err(|error| explain(connection, &error))?;
         if let Some(left) = self.replaced(connection)? {
             return Ok(Undone::CannotTell(left));
+        }
+        if let Some(file) = self.file {
+            file.discard_journal()?;
         }
         let (mut told, mut doomed) = (Told::default(), Vec::new());
         if let Some(stored) = &self.search.made.row {
@@ -151,6 +157,11 @@ impl Undo<'_> {
                 Some(undone) => told.take(undone),
             }
         }
+        let made = self.search.made;
+        let twins = match made.row.as_ref().filter(|own| doomed.contains(own)) {
+            Some(own) => twins(connection, own, |column| self.search.insert.writes(column))?,
+            None => made.twins.clone(),
+        };
         let done = match doomed.is_empty() {
             true => Undone::NothingToDo,
             false => match self.delete(connection, &doomed, &witness)? {
@@ -172,6 +183,9 @@ impl Undo<'_> {
                 why: "a trigger wrote it when the row was inserted, and none does when it is deleted".into(),
                 remove_with: super::made::typed(self.database, &sql),
             });
+        }
+        if done == Undone::Removed {
+            mark(Made { twins, ..made.clone() });
         }
         transaction.commit().map_err(|error| explain(connection, &error))?;
         Ok(told.come_to(done))

@@ -1,6 +1,37 @@
-//! Rows in SQLite databases: their keys, triggers and neighbours, and final steps that are killed anywhere.
+//! Rows in SQLite databases: odd keys and triggers, neighbours, and kills at every point.
 
-use tests::truth::{Death, Row, rows};
+use tests::truth::{After, Death, Row, rows};
+
+/// Keys that no rule finds, what triggers make of a row, and rows of others that look the same.
+const ODD: &str = "sqlite3 it.db \"
+    CREATE TABLE low (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO low VALUES (100, 'a');
+    CREATE TABLE high (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO high VALUES (9223372036854775807, 'a');
+    CREATE TABLE named (rowid TEXT, oid TEXT, name TEXT); INSERT INTO named VALUES ('1', '2', 'a');
+    CREATE TABLE keyed (k TEXT, n INTEGER, v TEXT, PRIMARY KEY (k, n)) WITHOUT ROWID; INSERT INTO keyed VALUES ('a', 1, 'v');
+    CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE audit (n INTEGER PRIMARY KEY, what TEXT);
+    INSERT INTO t VALUES (1, 'A!'); INSERT INTO audit VALUES (1, 'old');
+    CREATE TRIGGER rewrites AFTER INSERT ON t BEGIN UPDATE t SET name = upper(new.name) || '!' WHERE id = new.id; END;
+    CREATE TRIGGER made AFTER INSERT ON t BEGIN INSERT INTO audit (what) VALUES ('made ' || new.id); END;
+    CREATE TRIGGER went AFTER DELETE ON t BEGIN INSERT INTO audit (what) VALUES ('gone ' || old.id); END;
+    CREATE VIEW v AS SELECT name FROM low;
+    CREATE TRIGGER there INSTEAD OF INSERT ON v BEGIN INSERT INTO low (name) VALUES (new.name); END;\"";
+
+const ODD_ROWS: &str = "prepare:
+  low: { sqlite: { database: '@DIR@/it.db', insert: { into: low, values: { id: 5, name: a } } } }
+  high: { sqlite: { database: '@DIR@/it.db', insert: { into: high, values: { name: a } } }, needs: low }
+  named: { sqlite: { database: '@DIR@/it.db', insert: { into: named, values: { rowid: '1', oid: '2', name: b } } }, needs: high }
+  keyed: { sqlite: { database: '@DIR@/it.db', insert: { into: keyed, values: { k: \"a'文\", n: 1, v: v } } }, needs: named }
+  t: { sqlite: { database: '@DIR@/it.db', insert: { into: t, values: { name: a } } }, needs: keyed }
+  v: { sqlite: { database: '@DIR@/it.db', insert: { into: v, values: { name: b } } }, needs: t }
+monitor:
+  once:
+    sqlite:
+      database: '@DIR@/it.db'
+      query: >-
+        SELECT (SELECT count(*) FROM low) AS low, (SELECT count(*) FROM high) AS high, (SELECT count(*) FROM named) AS named,
+        (SELECT count(*) FROM keyed) AS keyed, (SELECT count(*) FROM t) AS t, (SELECT count(*) FROM audit) AS audit
+    expect: \"out.row == { 'low': 3, 'high': 2, 'named': 2, 'keyed': 2, 't': 2, 'audit': 2 }\"
+";
 
 const TABLE: &str = "sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE)\"";
 const INSERT: &str =
@@ -21,6 +52,36 @@ fn refused<'a>(setup: &'a str, says: &'a [&'a str]) -> Row<'a> {
 }
 
 rows! {
+    /// A kill at any point is recovered, and nothing of it is left.
+    odd_rows_are_gone_after_a_kill_anywhere: Row { setup: ODD, playbook: ODD_ROWS, death: Death::Everywhere, ..Row::HERE };
+    /// Resumed, no row is inserted a second time.
+    odd_rows_are_inserted_once_when_resumed: Row {
+        setup: ODD, playbook: ODD_ROWS, death: Death::Everywhere, after: After::Resume, ..Row::HERE
+    };
+    /// A kill at any point of the recovery, too.
+    odd_rows_are_gone_after_a_kill_of_the_recovery: Row {
+        setup: ODD, playbook: ODD_ROWS, death: Death::Twice("after:v"), ..Row::HERE
+    };
+    /// An undo that was killed has deleted the row; an equal one that came during the run is another's.
+    an_equal_row_of_another_is_not_taken_for_one_that_is_deleted: Row {
+        setup: TABLE,
+        playbook: &format!("{INSERT}\nmonitor: {{ other: {{ command: {{ run: [sqlite3, '@DIR@/it.db', \"INSERT INTO t (name) VALUES ('a')\"], reads: true }} }} }}"),
+        death: Death::At("after-undo:row"),
+        differs: &["+ row it.db: INSERT"],
+        ..Row::HERE
+    };
+    /// One that came later may be the row under another key.
+    an_equal_row_that_came_after_the_deletion_cannot_be_told: Row {
+        setup: TABLE,
+        playbook: INSERT,
+        death: Death::At("after-undo:row"),
+        between: "sqlite3 it.db \"INSERT INTO t VALUES (50, 'a')\"",
+        exit: 4,
+        says: &["left 0, 1 cannot be told", "its deletion was begun", "row 50 has its values"],
+        differs: &["+ row it.db: INSERT"],
+        over: false,
+        ..Row::HERE
+    };
     /// Another's equal row under the same key is in the new file, ours in the old one.
     a_rotated_database_is_left_and_named: Row {
         meanwhile: "mv it.db it.db.1; sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO t VALUES (1, 'a')\"",
