@@ -7,6 +7,7 @@ mod judge;
 mod manager;
 mod reach;
 mod started;
+mod story;
 mod unit;
 mod work;
 
@@ -25,6 +26,7 @@ use manager::Manager;
 use reach::{Role, reach};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use story::Story;
 use unit::check_name;
 
 /// The step type `systemd`.
@@ -108,6 +110,12 @@ pub struct Intent {
     /// As it left them, in the same order; empty if that was not seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<Record>,
+    /// Its undo has begun to start units again: those that are up then are up by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    restoring: bool,
+    /// The starts that its undo has made, by their invocations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    back: Vec<String>,
     /// The unit alone, as journals of older versions have it.
     #[serde(default, skip_serializing)]
     found: Option<Unit>,
@@ -267,11 +275,11 @@ impl Step for Systemd {
         intent: &Intent,
         _: Option<&Unit>,
     ) -> Result<Undone, StepError> {
-        let before = intent.before();
-        if before.is_empty() {
+        if intent.before().is_empty() {
             return Ok(Undone::NothingToDo);
         }
-        effect::put_back(&Manager::open(cx, params.scope).await, &before, &intent.left).await
+        let story = Story::of(cx, params.scope);
+        effect::put_back(&Manager::open(cx, params.scope).await, intent, &story).await
     }
 
     async fn presence(
@@ -281,11 +289,11 @@ impl Step for Systemd {
         intent: &Intent,
         _: Option<&Unit>,
     ) -> Result<Presence, StepError> {
-        let before = intent.before();
-        if before.is_empty() {
+        if intent.before().is_empty() {
             return Ok(Presence::Gone);
         }
-        effect::presence(&Manager::open(cx, params.scope).await, &before, &intent.left).await
+        let story = Story::of(cx, params.scope);
+        effect::presence(&Manager::open(cx, params.scope).await, intent, &story).await
     }
 }
 
@@ -327,7 +335,7 @@ async fn act(cx: &Context, params: &Params, action: Action, intent: &Intent) -> 
     if !stopped && !cx.is_final() {
         let left = effect::left(&manager, &intent.before).await?;
         along = effect::along(&intent.before, &left);
-        cx.amend(&Intent { left, before: intent.before.clone(), found: None }).await?;
+        cx.amend(&Intent { left, ..intent.clone() }).await?;
     }
     if let Err(error) = done {
         return Err(could_not(&manager, params, action, error).await?);

@@ -6,7 +6,10 @@ use engine::{
     expr::Scope,
     host::{BoxFuture, CancelSource, Connector, Host, HostSpec},
     local::process::LocalHost,
-    step::{Amend, Context, Description, ParamsView, Presence, Probe, RunInfo, Services, Settled, Undone},
+    step::{
+        Amend, Chronicle, Context, Description, ParamsView, Presence, Probe, RunInfo, Services, Settled,
+        Undone,
+    },
 };
 use serde_json::Value;
 use std::{
@@ -102,6 +105,7 @@ impl Bench {
                 *journal.lock().expect("whole") = Some(intent);
                 Box::pin(async { true })
             }),
+            chronicle: Chronicle::default(),
         };
         Self { dir, cx, cancel, amended, noted: Mutex::default() }
     }

@@ -13,7 +13,7 @@ use crate::{
     host::{Cancel, CancelSource},
     plan::{PlannedStep, render_body},
     quantity::Millis,
-    step::{Amend, Context, DynStep, Effect, Recovery, Services},
+    step::{Amend, Chronicle, Context, DynStep, Effect, Recovery, Services},
 };
 use serde_json::{Map, Value};
 use std::{
@@ -261,6 +261,7 @@ impl Job {
             scope: Arc::new(self.scope.clone()),
             progress,
             amend: self.amend(),
+            chronicle: Chronicle::default(),
         };
         let intent = kind.intend(&cx, &params).await.map_err(early)?;
         if self.step.is_effect() {

@@ -429,6 +429,7 @@ impl Run<'_> {
             locks: self.locks.clone(),
             faults: self.setup.faults.clone(),
             note: Note::none(),
+            chronicle: self.outputs.chronicle(),
         }
     }
 }

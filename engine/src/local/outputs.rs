@@ -1,10 +1,10 @@
 //! What `steps` is in expressions: a fold over the events of a run.
 
 use crate::{
-    event::{Intent, Outcome, RunEvent, StepId},
+    event::{Intent, Outcome, RunEvent, StepId, UndoMethod},
     plan::{Plan, PlannedStep},
     playbook::global,
-    step::Recovery,
+    step::{Chronicle, Intended},
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -25,8 +25,10 @@ pub(crate) struct Outputs {
     status: Vec<&'static str>,
     outs: Vec<Option<Value>>,
     touched: BTreeMap<StepId, Vec<Touched>>,
-    /// Steps whose first attempt alone counts: it has seen the state that the undo brings back.
-    first_counts: Vec<bool>,
+    /// Of each step its type, its id, and whether anything takes it back.
+    names: Vec<(String, String, bool)>,
+    /// The same attempts in their order, for step types that act on one thing several times.
+    chronicle: Chronicle,
     /// The steps that one id of the playbook stands for.
     instances: BTreeMap<String, Vec<StepId>>,
 }
@@ -38,10 +40,16 @@ impl Outputs {
             instances.entry(step.base.clone()).or_default().push(StepId(i));
         }
         let count = plan.steps.len();
-        let first_counts =
-            plan.steps.iter().map(|step| step.description.recovery == Recovery::Rerun).collect();
+        let name = |step: &PlannedStep| (step.body.kind.clone(), step.id.clone(), step.is_undone());
         let (status, outs) = (vec!["not run"; count], vec![None; count]);
-        Self { status, outs, touched: BTreeMap::new(), first_counts, instances }
+        Self {
+            status,
+            outs,
+            touched: BTreeMap::new(),
+            names: plan.steps.iter().map(name).collect(),
+            chronicle: Chronicle::default(),
+            instances,
+        }
     }
 
     pub(crate) fn apply(&mut self, event: &RunEvent) {
@@ -51,11 +59,18 @@ impl Outputs {
                 self.status[step.0] = "running";
                 if let Some(intent) = intent {
                     let intent = (**intent).clone();
+                    let (kind, id, is_undone) = &self.names[step.0];
+                    self.chronicle.add(Intended {
+                        kind: kind.clone(),
+                        step: id.clone(),
+                        attempt: *attempt,
+                        on: intent.on.clone(),
+                        params: intent.params.clone(),
+                        intent: intent.intent.clone(),
+                        is_derived: *is_undone && intent.undo == UndoMethod::Derived,
+                    });
                     let touched = Touched { attempt: *attempt, intent, output: None, undoing: None };
-                    let attempts = self.touched.entry(*step).or_default();
-                    if attempts.is_empty() || !self.first_counts[step.0] {
-                        attempts.push(touched);
-                    }
+                    self.touched.entry(*step).or_default().push(touched);
                 }
             }
             RunEvent::IntentAmended { step, attempt, intent } => {
@@ -63,6 +78,7 @@ impl Outputs {
                 for it in attempts.filter(|it| it.attempt == *attempt) {
                     it.intent.intent = intent.clone();
                 }
+                self.chronicle.amend(&self.names[step.0].1, *attempt, intent);
             }
             RunEvent::UndoIntended { step, attempt, intent } => {
                 let attempts = self.touched.get_mut(step).into_iter().flatten();
@@ -88,13 +104,20 @@ impl Outputs {
                 // What an undo would find of it is another's.
                 if matches!(outcome, Outcome::Failed { error, out: None } if error.no_effect) {
                     attempts.pop();
+                    self.chronicle.forget(&self.names[step.0].1, Some(*attempt));
                     if attempts.is_empty() {
                         self.touched.remove(step);
                     }
                 }
             }
+            RunEvent::StepKept { step } => self.chronicle.forget(&self.names[step.0].1, None),
             _ => {}
         }
+    }
+
+    /// What the run has intended so far; it goes on with the run.
+    pub(super) fn chronicle(&self) -> Chronicle {
+        self.chronicle.clone()
     }
 
     /// Attempts of a step that may have changed something, the latest first.

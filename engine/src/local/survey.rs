@@ -46,6 +46,7 @@ pub async fn survey(
         locks: PathBuf::new(),
         faults: Faults::none(),
         note: Note::none(),
+        chronicle: outputs.chronicle(),
     };
     let mut survey = Survey { cleanup_is_due: scheduler.owes_cleanup(), ..Survey::default() };
     for id in outputs.all_touched() {

@@ -16,7 +16,7 @@ use crate::{
     expr::Scope,
     host::{Cancel, CancelSource},
     plan::{Plan, PlannedStep},
-    step::{Amend, Context, DynStep, Leftover, Presence, Services, Settled, Undone},
+    step::{Amend, Chronicle, Context, DynStep, Leftover, Presence, Services, Settled, Undone},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -38,6 +38,8 @@ pub(super) struct Workshop {
     pub(super) faults: Faults,
     /// Makes the intent of a written undo durable.
     pub(super) note: Note,
+    /// What the run has intended so far.
+    pub(super) chronicle: Chronicle,
 }
 
 impl Workshop {
@@ -173,6 +175,7 @@ impl Workshop {
             scope: self.scope.clone(),
             progress: self.progress.clone(),
             amend: Amend::none(),
+            chronicle: self.chronicle.clone(),
         })
     }
 

@@ -240,6 +240,7 @@ impl Probing {
             attempt: 1,
             undoing: false,
             amend: crate::step::Amend::none(),
+            chronicle: crate::step::Chronicle::default(),
             host: self.services.host(on.as_deref()).await?,
             cancel,
             scope: Arc::new(self.scope.clone()),

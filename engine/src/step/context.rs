@@ -1,6 +1,6 @@
 //! What a step is handed when it runs: its host, the services of the run, a way to report progress.
 
-use super::{Changes, DynStep};
+use super::{Changes, Chronicle, DynStep};
 use crate::{
     error::{ErrorClass, StepError},
     event::{Phase, Progress, ProgressSink},
@@ -141,6 +141,8 @@ pub struct Context {
     pub progress: ProgressSink,
     /// Takes a better intent while the effect is under way.
     pub amend: Amend,
+    /// What the run has intended so far, for an undo and a look at what is left; empty for all others.
+    pub chronicle: Chronicle,
 }
 
 impl Context {

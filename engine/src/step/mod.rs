@@ -1,12 +1,14 @@
 //! What a step type is: the trait that a contributor implements, and what its methods speak in.
 
 mod changes;
+mod chronicle;
 mod context;
 mod erased;
 mod paths;
 mod view;
 
 pub use changes::Changes;
+pub use chronicle::{Chronicle, Intended};
 pub use context::{Amend, Condition, Context, Nested, RunInfo, Services};
 pub use erased::{DynStep, Erased};
 pub use view::ParamsView;
@@ -40,8 +42,7 @@ impl Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovery {
-    /// Running it again is harmless. Of an effect the intent of the first attempt then tells all that its undo needs,
-    /// such as the state found.
+    /// Running it again is harmless: each attempt has an intent of its own, and all of them are undone.
     Rerun,
     /// [`Step::settle`] tells whether it happened.
     Probe,

@@ -1,9 +1,11 @@
 //! The whole effect of a job: all units that it moved, what became of them, and how they are put back.
 
 use super::{
+    Intent,
     facts::{Facts, is_up},
     manager::Manager,
     reach::{Role, list},
+    story::Story,
     unit::{Along, Unit, arg},
     work::Work,
 };
@@ -13,10 +15,7 @@ use engine::{
     step::{Leftover, Presence, Undone},
 };
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How long units that follow on their own may take to come to rest before the step goes on.
 const REST: Duration = Duration::from_secs(5);
@@ -25,14 +24,14 @@ const REST: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) unit: String,
-    role: Role,
-    active: String,
+    pub(super) role: Role,
+    pub(super) active: String,
     /// Which of its starts it was in, or the last.
     #[serde(default)]
-    invocation: String,
+    pub(super) invocation: String,
     /// How often it was restarted on its own.
     #[serde(default)]
-    restarts: u64,
+    pub(super) restarts: u64,
 }
 
 impl Record {
@@ -49,6 +48,16 @@ impl Record {
 
     fn is_up(&self) -> bool {
         is_up(&self.active)
+    }
+
+    /// Whether the unit, once as `before`, was started since.
+    pub(super) fn is_a_start_after(&self, before: &Self) -> bool {
+        self.is_up() && self.invocation != before.invocation
+    }
+
+    /// Whether the job moves the unit in any case.
+    pub(super) fn is_moved_for_sure(&self) -> bool {
+        matches!(self.role, Role::Itself | Role::Stopped | Role::Started)
     }
 }
 
@@ -157,10 +166,7 @@ enum Fate {
     Anothers(&'static str),
 }
 
-/// Starts of units that other steps of this run have made; see [`remember`].
-type Ours = BTreeSet<String>;
-
-fn fate(was: &Record, left: Option<&Record>, now: &Facts, ours: &Ours) -> Fate {
+fn fate(was: &Record, left: Option<&Record>, now: &Facts, story: &Story) -> Fate {
     let (was_up, now_up) = (was.is_up(), now.is_up());
     let failed_since = now.has_failed() && left.is_some_and(|left| left.active != "failed");
     if was_up == now_up {
@@ -174,12 +180,17 @@ fn fate(was: &Record, left: Option<&Record>, now: &Facts, ours: &Ours) -> Fate {
     // Killed before it was seen what the job did: all that is other than before is taken for its work.
     let Some(left) = left else { return if was_up { Fate::Start } else { Fate::Stop } };
     let invocation = now.text("InvocationID");
-    let same =
-        invocation == left.invocation || ours.contains(invocation) || now.number("NRestarts") > left.restarts;
+    // systemd forgets a unit that is at rest, and with it which start was its last: then none is known that was another's.
+    let same = invocation == left.invocation
+        || invocation.is_empty()
+        || story.has_started(now)
+        || now.number("NRestarts") > left.restarts;
     if left.is_up() == was_up {
         let of_a_trigger = was.role == Role::Triggered && now_up;
         return match () {
             () if of_a_trigger => Fate::Stop,
+            // Of another step of the run, which says itself what is left.
+            () if now_up && story.has_started(now) => Fate::Fine,
             () if was_up && now.has_failed() => {
                 Fate::Anothers("it was active after the step, and failed since")
             }
@@ -199,14 +210,14 @@ fn fate(was: &Record, left: Option<&Record>, now: &Facts, ours: &Ours) -> Fate {
 }
 
 /// What is known of each unit, the step's own first.
-fn fates(before: &[Record], left: &[Record], found: &[Facts], ours: &Ours) -> Vec<Fate> {
+fn fates(before: &[Record], left: &[Record], found: &[Facts], story: &Story) -> Vec<Fate> {
     let root = before.first().zip(found.first());
     let moved = root.is_some_and(|(was, now)| {
-        fate(was, left.first(), now, ours) != Fate::Fine || was.invocation != now.text("InvocationID")
+        fate(was, left.first(), now, story) != Fate::Fine || was.invocation != now.text("InvocationID")
     });
     let pairs = before.iter().zip(found).enumerate();
     pairs
-        .map(|(at, (was, now))| match (left.get(at), fate(was, left.get(at), now, ours)) {
+        .map(|(at, (was, now))| match (left.get(at), fate(was, left.get(at), now, story)) {
             // Killed, and the job never came to be: others are as others made them.
             (None, _) if !moved => Fate::Fine,
             (None, Fate::Start | Fate::Stop) if was.role == Role::Asked => {
@@ -217,36 +228,23 @@ fn fates(before: &[Record], left: &[Record], found: &[Facts], ours: &Ours) -> Ve
         .collect()
 }
 
-/// Steps of a run that restart what others of it have started give each unit a new start: the undo of the later step, which
-/// comes first, tells that of the earlier one which starts are the run's own.
-async fn remember(manager: &Manager<'_>, before: &[Record], left: &[Record]) -> Ours {
-    let mut resident = manager.cx.services.resident.lock().await;
-    let held = resident.entry("systemd starts".to_owned()).or_insert_with(|| Box::new(Ours::new()));
-    let Some(ours) = held.downcast_mut::<Ours>() else { return Ours::new() };
-    let known = ours.clone();
-    let anew =
-        before.iter().zip(left).filter(|(was, left)| was.invocation != left.invocation && left.is_up());
-    ours.extend(anew.map(|(_, left)| left.invocation.clone()));
-    known
-}
-
 /// Puts all units back that the job moved.
 pub(super) async fn put_back(
     manager: &Manager<'_>,
-    before: &[Record],
-    left: &[Record],
+    intent: &Intent,
+    story: &Story,
 ) -> Result<Undone, StepError> {
-    let ours = remember(manager, before, left).await;
+    let (before, left) = (&intent.before(), &intent.left);
     let found = match rested(manager, before).await {
         Ok(found) => found,
         Err(error) => return Ok(Undone::CannotTell(unseen(before, &error))),
     };
-    let fates = fates(before, left, &found, &ours);
+    let fates = fates(before, left, &found, story);
     let with = |wanted: Fate| {
         let fates = before.iter().zip(&fates);
         fates.filter(|(_, fate)| **fate == wanted).map(|(was, _)| was.unit.clone()).collect::<Vec<_>>()
     };
-    let mut work = Work::new(manager, before);
+    let mut work = Work::new(manager, before, story);
     for (was, fate) in before.iter().zip(&fates) {
         if let Fate::Anothers(why) = fate {
             let verb = if was.is_up() { "start" } else { "stop" };
@@ -257,11 +255,18 @@ pub(super) async fn put_back(
     let mut starts = with(Fate::Start);
     // A socket cannot listen any more once its service runs.
     starts.sort_by_key(|name| !name.ends_with(".socket"));
+    let mut noted = Intent { restoring: true, ..intent.clone() };
+    if !starts.is_empty() && !story.is_restoring {
+        // A journal that takes no more is no reason to leave them as they are.
+        let _best_effort = manager.cx.amend(&noted).await;
+    }
     work.start_all(&starts).await;
-    if !starts.is_empty() {
+    if !starts.is_empty() || story.is_restoring {
         // What is started again brings up what it wants, also what was at rest before.
         match rested(manager, before).await {
             Ok(now) => {
+                noted.back = starts_made(&noted, &now, &starts, story.is_restoring);
+                let _best_effort = manager.cx.amend(&noted).await;
                 let names: Vec<String> = now
                     .iter()
                     .zip(before)
@@ -284,6 +289,16 @@ pub(super) async fn put_back(
     Ok(work.end())
 }
 
+/// The invocations of units that this undo has started, now or in a try before that did not come to its end.
+fn starts_made(intent: &Intent, now: &[Facts], starts: &[String], is_restoring: bool) -> Vec<String> {
+    let before = intent.before();
+    let made = before.iter().enumerate().zip(now).filter(|((place, was), now)| {
+        let before_this = is_restoring && intent.left.get(*place).is_none_or(|left| !left.is_up());
+        was.is_up() && now.is_up() && (before_this || starts.contains(&was.unit))
+    });
+    made.map(|(_, now)| now.text("InvocationID").to_owned()).collect()
+}
+
 /// Units that nobody can tell of, for the look at them failed.
 fn unseen(before: &[Record], error: &StepError) -> Leftover {
     let names: Vec<&str> = before.iter().map(|record| record.unit.as_str()).collect();
@@ -298,14 +313,19 @@ fn unseen(before: &[Record], error: &StepError) -> Leftover {
 /// What is there of what the job moved.
 pub(super) async fn presence(
     manager: &Manager<'_>,
-    before: &[Record],
-    left: &[Record],
+    intent: &Intent,
+    story: &Story,
 ) -> Result<Presence, StepError> {
-    let ours = remember(manager, before, left).await;
-    let found = rested(manager, before).await?;
-    let mut work = Work::new(manager, before);
-    let fates = fates(before, left, &found, &ours);
-    for ((was, now), fate) in before.iter().zip(&found).zip(fates) {
+    let before = intent.before();
+    let found = rested(manager, &before).await?;
+    let mut work = Work::new(manager, &before, story);
+    let judged = story.before_all(&before);
+    // What is not ours to judge counts for which others belong to the job all the same.
+    let all: Vec<Record> =
+        judged.iter().zip(&before).map(|(judged, was)| judged.clone().unwrap_or(was.clone())).collect();
+    let fates = fates(&all, &intent.left, &found, story);
+    for ((was, now), fate) in judged.iter().zip(&found).zip(fates) {
+        let Some(was) = was else { continue };
         let (verb, why) = match fate {
             Fate::Start => {
                 ("start", format!("it was {} before the run, and is {}", was.active, now.unit().in_words()))
@@ -326,7 +346,7 @@ pub(super) async fn presence(
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, Fate, Ours, Record, Role, fate, fates};
+    use super::{Facts, Fate, Record, Role, Story, fate, fates};
 
     fn record(role: Role, active: &str, invocation: &str) -> Record {
         Record {
@@ -347,19 +367,20 @@ mod tests {
 
     #[test]
     fn what_the_job_moved_is_put_back_and_what_another_moved_is_named() {
-        let none = Ours::new();
+        let none = Story::default();
         let (down, up) = (record(Role::Started, "inactive", "0"), record(Role::Started, "active", "1"));
         // Started by the job: stopped, if it still is that start, or one of its own restarts.
         assert_eq!(fate(&down, Some(&up), &now("active", "1", 0), &none), Fate::Stop);
         assert_eq!(fate(&down, Some(&up), &now("active", "2", 1), &none), Fate::Stop);
         assert!(matches!(fate(&down, Some(&up), &now("active", "2", 0), &none), Fate::Anothers(_)));
-        let ours = Ours::from(["2".to_owned()]);
+        let ours = Story::with_starts(["2"]);
         assert_eq!(fate(&down, Some(&up), &now("active", "2", 0), &ours), Fate::Stop, "a later step's");
         assert_eq!(fate(&down, Some(&up), &now("inactive", "1", 0), &none), Fate::Fine, "another stopped it");
         assert_eq!(fate(&down, Some(&up), &now("failed", "1", 0), &none), Fate::Reset);
         // Stopped by the job: started, unless it failed or was used meanwhile.
         let stopped = record(Role::Stopped, "inactive", "1");
         assert_eq!(fate(&up, Some(&stopped), &now("inactive", "1", 0), &none), Fate::Start);
+        assert_eq!(fate(&up, Some(&stopped), &now("inactive", "", 0), &none), Fate::Start, "forgotten");
         assert!(matches!(fate(&up, Some(&stopped), &now("failed", "1", 0), &none), Fate::Anothers(_)));
         assert!(matches!(fate(&up, Some(&stopped), &now("inactive", "2", 0), &none), Fate::Anothers(_)));
         assert_eq!(fate(&up, Some(&stopped), &now("active", "2", 0), &none), Fate::Fine);
@@ -367,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_unit_that_the_job_did_not_move_is_nobodys_business_but_a_failure_is_named() {
-        let none = Ours::new();
+        let none = Story::default();
         let (up, down) = (record(Role::Asked, "active", "1"), record(Role::Asked, "inactive", "0"));
         assert_eq!(fate(&down, Some(&down), &now("active", "1", 0), &none), Fate::Fine);
         assert_eq!(fate(&up, Some(&up), &now("inactive", "1", 0), &none), Fate::Fine);
@@ -378,7 +399,7 @@ mod tests {
 
     #[test]
     fn after_a_kill_what_is_other_than_before_is_put_back_if_the_job_came_to_be() {
-        let none = Ours::new();
+        let none = Story::default();
         let of = |root: Facts, other: Facts, role| {
             let before = [record(Role::Itself, "active", "1"), record(role, "inactive", "0")];
             fates(&before, &[], &[root, other], &none).remove(1)

@@ -3,28 +3,36 @@
 use super::{
     Action,
     effect::Record,
+    facts::Facts,
     manager::Manager,
     reach::{Role, list, reach},
     started::started,
+    story::Story,
     unit::arg,
 };
 use engine::{
-    StepError,
+    ErrorClass, StepError,
     step::{Leftover, Undone},
 };
+use std::time::{Duration, Instant};
+
+/// How long a unit waits for others of this run that need it: the undos of their steps go on beside this one.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An undo at work.
 pub(super) struct Work<'a> {
     manager: &'a Manager<'a>,
     before: &'a [Record],
+    story: &'a Story,
     done: bool,
     /// The unit, why it is left, and what would put it back.
     trouble: Vec<(String, String, String)>,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(manager: &'a Manager<'a>, before: &'a [Record]) -> Self {
-        Self { manager, before, done: false, trouble: Vec::new() }
+    pub(super) fn new(manager: &'a Manager<'a>, before: &'a [Record], story: &'a Story) -> Self {
+        Self { manager, before, story, done: false, trouble: Vec::new() }
     }
 
     /// Whether anything is left.
@@ -83,27 +91,45 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The units that would go down with it and are not to, or that want it and were started after it.
+    /// What needs it now, once those that this run has started itself have had their time to end.
     async fn needed_by(&self, name: &str, stopped: &[String]) -> Result<Option<String>, StepError> {
+        let began = Instant::now();
+        loop {
+            let needed = self.all_that_need(name, stopped).await?;
+            if needed.is_empty() {
+                return Ok(None);
+            }
+            if !needed.iter().all(|unit| self.story.has_started(unit)) || began.elapsed() >= PATIENCE {
+                return Ok(Some(list(&needed.iter().map(Facts::id).collect::<Vec<_>>())));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = self.manager.cx.cancel.cancelled() => {
+                    return Err(StepError::new(ErrorClass::Cancelled, "the undo was stopped"));
+                }
+            }
+        }
+    }
+
+    /// The units that would go down with it and are not to, or that want it and were started after it.
+    async fn all_that_need(&self, name: &str, stopped: &[String]) -> Result<Vec<Facts>, StepError> {
         let facts = self.manager.one(name).await?;
         let reached = reach(self.manager, &facts, Action::Stop).await?;
-        let down = reached.iter().filter(|(role, unit)| {
+        let down = reached.into_iter().filter(|(role, unit)| {
             *role == Role::Stopped
                 && unit.is_up()
                 && !unit.is("StopWhenUnneeded")
                 && !stopped.iter().any(|name| name == unit.id())
         });
-        let mut needed: Vec<String> = down.map(|(_, unit)| unit.id().to_owned()).collect();
+        let mut needed: Vec<Facts> = down.map(|(_, unit)| unit).collect();
         let wanted = self.manager.facts(&facts.units(&["WantedBy", "UpheldBy"])).await?;
         let since = facts.number("InactiveExitTimestampMonotonic");
-        let new = wanted.iter().filter(|unit| {
+        needed.extend(wanted.into_iter().filter(|unit| {
             unit.is_up()
                 && unit.number("InactiveExitTimestampMonotonic") > since
                 && !self.before.iter().any(|record| record.unit == unit.id())
-        });
-        needed.extend(new.map(|unit| unit.id().to_owned()));
-        let names: Vec<&str> = needed.iter().map(String::as_str).collect();
-        Ok((!names.is_empty()).then(|| list(&names)))
+        }));
+        Ok(needed)
     }
 
     pub(super) async fn start_all(&mut self, names: &[String]) {

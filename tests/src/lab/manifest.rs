@@ -27,6 +27,8 @@ impl Default for Scope {
                 "/run/host",
                 "/run/log",
                 "/run/media-sync-daemon.ready",
+                // Made by whoever mounts something.
+                "/run/mount",
                 "/run/sshd.pid",
                 "/run/systemd",
                 "/run/utmp",

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     lab::{Lab, Manifest, Node, Running, Scope, binaries},
-    stage::STATE,
+    stage::{LARGE, STATE},
 };
 use std::{fmt, os::unix::process::ExitStatusExt as _, path::Path, time::Duration};
 
@@ -16,8 +16,6 @@ const CASE: &str = "/root/case";
 /// Where the lab is looked at closely, with extended attributes and also behind mounts.
 const CLOSELY: [(&str, &[&str]); 2] =
     [("edge", &[CASE, "/data"]), ("nas", &[CASE, "/volume1", "/home/drone"])];
-/// Large folders of the lab that are looked at once for a case, and not once for each death.
-const OFTEN_WITHOUT: [&str; 3] = ["/etc", "/usr/local", "/var"];
 /// Keeps the run waiting until another has done something.
 const WAIT: &str = "monitor: { waits: { wait: { until: { file: { stat: '@DIR@/go' } }, \
     succeed_when: out.exists, every: 20ms } } }";
@@ -225,7 +223,7 @@ impl World {
         Some(found["id"].as_str().expect("an id").to_owned())
     }
 
-    /// All that is there; of the lab `often` leaves out the folders of the system where no case does anything.
+    /// All that is there; of the lab `often` leaves out the large folders of the system, where no case does anything.
     #[must_use]
     pub fn look(&self, often: bool) -> Manifest {
         match self {
@@ -234,7 +232,7 @@ impl World {
                 let mut scope = Scope::default();
                 if often {
                     for folders in [&mut scope.edge, &mut scope.nas] {
-                        folders.retain(|folder| !OFTEN_WITHOUT.contains(&folder.as_str()));
+                        folders.retain(|folder| !LARGE.contains(&folder.as_str()));
                     }
                 }
                 scope

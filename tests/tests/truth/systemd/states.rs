@@ -1,37 +1,24 @@
-//! Units on a real systemd: what could not be put back is not moved, and only enabled is enabled.
+//! What was no start is no success, what could not be put back is not moved, and only enabled is enabled.
 
-use tests::{
-    lab::{Output, lab_or_skip},
-    stage::Stage,
-};
+use super::{down, ended, playbook, stage};
+use tests::lab::lab_or_skip;
 
-const UNITS: &[(&str, &str)] = &[
-    ("t-base.service", "[Service]\nExecStart=/bin/sleep 4321\n"),
-    ("t-static.service", "[Service]\nExecStart=/bin/sleep 4335\n"),
-    ("t-other.service", "[Service]\nExecStart=/bin/sleep 4336\n[Install]\nAlso=t-static.service\n"),
-    (
-        "t-real.service",
-        "[Service]\nExecStart=/bin/sleep 4337\n[Install]\nAlias=t-alias.service\nWantedBy=multi-user.target\n",
-    ),
-];
-
-fn stage(lab: tests::lab::Lab) -> Stage {
-    for (name, text) in UNITS {
-        lab.edge().write(&format!("/etc/systemd/system/{name}"), text);
-    }
-    lab.edge().sh("systemctl daemon-reload").ok();
-    Stage::new(lab, "name: it\n")
-}
-
-fn playbook(unit: &str, action: &str) -> String {
-    format!("name: it\nprepare: {{ it: {{ systemd: {{ unit: '{unit}', do: {action} }} }} }}\n")
-}
-
-#[track_caller]
-fn ended(output: &Output, code: i32, says: &[&str]) {
-    assert_eq!(output.status.code(), Some(code), "{output}");
-    for text in says {
-        assert!(output.stdout.contains(text) || output.stderr.contains(text), "`{text}`: {output}");
+#[test]
+fn what_was_no_start_is_no_success() {
+    let mut stage = stage(lab_or_skip!());
+    for (unit, says) in [
+        ("t-never", &["was not started: `ConditionPathExists=/nope` is not met"][..]),
+        ("t-asserts", &["`AssertPathExists=/nope` is not met"]),
+        ("t-ends", &["ended at once, with exit status 0"]),
+        ("t-late", &["exit status 3", "journalctl -u t-late"]),
+        ("t-flaps", &["ended at once and is restarted over and over"]),
+    ] {
+        stage.playbook(&playbook(unit, "start"));
+        for _ in 0..5 {
+            ended(&stage.run(&[]), 2, &[says, &["left 0"]].concat());
+        }
+        stage.assert_clean();
+        down(&stage);
     }
 }
 
@@ -39,7 +26,6 @@ fn ended(output: &Output, code: i32, says: &[&str]) {
 fn what_could_not_be_started_again_is_not_stopped() {
     let mut stage = stage(lab_or_skip!());
     stage.lab.edge().sh("systemd-run -q --unit t-made -p Requires=t-base.service sleep 4338").ok();
-    stage.look();
     for (unit, says) in [
         ("t-made", "`t-made.service` could not be started again"),
         ("t-base", "takes along `t-made.service`"),
