@@ -60,13 +60,21 @@ pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
         });
     }
     let store = state::existing(&dir)?;
-    let dead = match &store {
-        Some(store) => store.runs()?.into_iter().filter(RunRow::is_dead).collect(),
-        None => Vec::new(),
-    };
+    let rows = store.as_ref().map(Store::runs).transpose()?.unwrap_or_default();
+    let mut worst = 0;
+    // Nobody can tell whether it has died.
+    for row in rows.iter().filter(|row| row.unseen) {
+        if let Some(store) = &store {
+            Failure::from(store.unseen(row)).print(out);
+        }
+        worst = LEFTOVERS;
+    }
+    let dead: Vec<RunRow> = rows.into_iter().filter(RunRow::is_dead).collect();
     let (Some(store), false) = (store, dead.is_empty()) else {
-        out.tell("nothing to recover: no run has died\n");
-        return Ok(0);
+        if worst == 0 {
+            out.tell("nothing to recover: no run has died\n");
+        }
+        return Ok(worst);
     };
     if !args.yes {
         list(&store, &dead, out)?;
@@ -75,7 +83,6 @@ pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
             return Ok(LEFTOVERS);
         }
     }
-    let mut worst = 0;
     for row in &dead {
         match undo(&store, &row.id, out) {
             Ok(code) => worst = worst.max(code),

@@ -115,6 +115,7 @@ fn ending(row: &RunRow) -> (String, Tone) {
             (format!("interrupted by {}", signal_name(signal)), Tone::Warn)
         }
         Some(Verdict::Recovered) => ("died, recovered".into(), Tone::Warn),
+        None if row.unseen => ("not to be seen".into(), Tone::Warn),
         None if row.alive => ("running".into(), Tone::Change),
         None => ("died".into(), Tone::Bad),
     }

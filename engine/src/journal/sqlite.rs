@@ -14,7 +14,7 @@ use crate::{
     plan::Plan,
     quantity::Millis,
 };
-use reserve::Reserve;
+use reserve::{Reserve, Unnamed};
 use run::LockFile;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
@@ -56,8 +56,11 @@ pub struct RunRow {
     pub finished_ms: Option<u64>,
     /// How it ended.
     pub verdict: Option<Verdict>,
-    /// Whether a living process owns it.
+    /// Whether a living process owns it, or something that is not to be seen.
     pub alive: bool,
+    /// Whether its process is not to be seen and yet something holds its lock: it is ending, or runs where this process cannot
+    /// look, as in another container.
+    pub unseen: bool,
     /// The process that owns it, or did last.
     pub pid: u32,
     /// Whether the machine has been started anew since the owner began.
@@ -70,6 +73,17 @@ impl RunRow {
     pub fn is_dead(&self) -> bool {
         self.finished_ms.is_none() && !self.alive
     }
+}
+
+/// Who owns a run.
+#[derive(Debug)]
+enum Owner {
+    /// Nobody: here is its lock.
+    Nobody(LockFile),
+    /// A living process.
+    Lives,
+    /// Its process is not to be seen, and yet its lock is held.
+    Unseen,
 }
 
 /// A dead run that this process owns now.
@@ -210,7 +224,7 @@ impl Store {
         // Before anything is done: what is needed to write down the undo must be there whatever happens.
         let path = self.reserve_path(&run);
         let needed = reserve::needed(plan);
-        let reserve = Reserve::make(&path, needed).map_err(|error| {
+        let reserve = Unnamed::make(&path, needed).map_err(|error| {
             cannot(&format!("put by {} for the run in", crate::quantity::Bytes(needed)), &path, error)
                 .hint("free space first, or choose another folder: df -h; --state-dir DIR")
         })?;
@@ -235,7 +249,7 @@ impl Store {
             lock_file.remove();
             return Err(error);
         }
-        Ok(RunJournal::new(run, 1, 0, self.connection.clone(), lock_file, Some(reserve)))
+        Ok(RunJournal::new(run, 1, 0, self.connection.clone(), lock_file, reserve.name()))
     }
 
     fn reserve_path(&self, run: &str) -> PathBuf {
@@ -252,15 +266,20 @@ impl Store {
     /// There is no such run, it is over, a living process owns it, or the journal cannot be written.
     pub fn take_over(&self, id: &str) -> Result<TakenOver, JournalError> {
         let run = pick(self.rows()?, id)?.id;
-        let Some(lock_file) = self.lock_run(&run)? else {
-            let pid = pick(self.rows()?, &run)?.pid;
-            return Err(JournalError::new(format!("run `{run}` is under way: process {pid} owns it"))
-                .hint("wait for it, or stop it in good order: kill -INT PID"));
+        let lock_file = match self.owner(&run)? {
+            Owner::Nobody(lock_file) => lock_file,
+            Owner::Lives => {
+                let pid = pick(self.rows()?, &run)?.pid;
+                return Err(JournalError::new(format!("run `{run}` is under way: process {pid} owns it"))
+                    .hint("wait for it, or stop it in good order: kill -INT PID"));
+            }
+            Owner::Unseen => return Err(self.unseen(&pick(self.rows()?, &run)?)),
         };
         // Only now: until the lock was ours another recovery may have been at work. Not asked is who owns it: we do, and the row
         // still names the dead.
         let row = pick(self.rows()?, &run)?;
         if row.finished_ms.is_some() {
+            lock_file.remove();
             return Err(JournalError::new(format!("run `{run}` is over: there is nothing to recover"))
                 .hint(format!("see how it ended: shakedown runs show {run}")));
         }
@@ -275,7 +294,8 @@ impl Store {
         let seq = history.last().map_or(0, |record| record.seq + 1);
         // A full disk must not keep anybody from a recovery: without a new reserve the old one, if there is one.
         let path = self.reserve_path(&run);
-        let reserve = Reserve::found(&path).or_else(|| Reserve::make(&path, reserve::needed(&plan)).ok());
+        let make = || Unnamed::make(&path, reserve::needed(&plan)).ok().and_then(Unnamed::name);
+        let reserve = Reserve::found(&path).or_else(make);
         let journal = RunJournal::new(run, epoch, seq, self.connection.clone(), lock_file, reserve);
         Ok(TakenOver { plan, history, journal })
     }
@@ -312,9 +332,32 @@ impl Store {
     pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
         let mut rows = self.rows()?;
         for row in rows.iter_mut().filter(|row| row.finished_ms.is_none()) {
-            row.alive = self.is_owned(&row.id)?;
+            match self.owner(&row.id)? {
+                Owner::Lives => row.alive = true,
+                Owner::Unseen => (row.alive, row.unseen) = (true, true),
+                Owner::Nobody(lock_file) => {
+                    // It may have ended while it was looked for, and its lock has no name any more.
+                    *row = pick(self.rows()?, &row.id)?;
+                    if row.finished_ms.is_some() {
+                        lock_file.remove();
+                    }
+                }
+            }
         }
         Ok(rows)
+    }
+
+    /// What is to be said of a run whose owner is not to be seen; see [`RunRow::unseen`].
+    #[must_use]
+    pub fn unseen(&self, row: &RunRow) -> JournalError {
+        let (run, pid, lock) = (&row.id, row.pid, self.lock_path(&row.id));
+        JournalError::new(format!(
+            "run `{run}`: its process {pid} is not to be seen from here, and yet something holds its lock"
+        ))
+        .hint(format!(
+            "see what does, and recover once it has ended: fuser -v {}",
+            crate::host::shell_word(&lock.to_string_lossy())
+        ))
     }
 
     /// All runs, newest first, without a look whether they live.
@@ -340,6 +383,7 @@ impl Store {
                         .get::<_, Option<String>>(5)?
                         .and_then(|text| serde_json::from_str(&text).ok()),
                     alive: false,
+                    unseen: false,
                     pid: row.get(6)?,
                     rebooted: row.get::<_, String>(7)? != boot,
                 })
@@ -349,19 +393,24 @@ impl Store {
         Ok(rows)
     }
 
-    /// Whether a living process owns a run.
-    fn is_owned(&self, run: &str) -> Result<bool, JournalError> {
+    /// Who owns a run. A lock that is held although its owner has died is waited for.
+    fn owner(&self, run: &str) -> Result<Owner, JournalError> {
         let patience = Instant::now() + LINGERS;
-        while self.lock_run(run)?.is_none() {
-            let owner = lock(&self.connection)
+        loop {
+            if let Some(lock_file) = self.lock_run(run)? {
+                return Ok(Owner::Nobody(lock_file));
+            }
+            let pid = lock(&self.connection)
                 .query_row("SELECT pid FROM runs WHERE id = ?1", [run], |row| row.get(0))
                 .map_err(|error| JournalError::new(format!("cannot read the journal: {error}")))?;
-            if lives(owner) || Instant::now() >= patience {
-                return Ok(true);
+            if lives(pid) {
+                return Ok(Owner::Lives);
+            }
+            if Instant::now() >= patience {
+                return Ok(Owner::Unseen);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(false)
     }
 
     /// The run with this id, which may be cut to any beginning or end of one run's id.

@@ -53,6 +53,36 @@ async fn a_run_whose_owner_lives_is_never_taken_over() {
 }
 
 #[tokio::test]
+async fn a_lock_that_is_held_after_a_death_is_waited_for_and_then_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    drop(store.create(&plan("01A")).unwrap());
+    // Its owner is a process that has ended; another still holds the lock, as one does that was just being started.
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    let sql = format!("UPDATE runs SET pid = {}", dead.id());
+    dead.wait().unwrap();
+    rusqlite::Connection::open(dir.path().join("journal.sqlite")).unwrap().execute(&sql, []).unwrap();
+    let hold = || {
+        let held = fs::File::open(dir.path().join("locks/01A.lock")).unwrap();
+        held.lock().unwrap();
+        held
+    };
+    let held = hold();
+    let row = store.find("01A").unwrap();
+    assert!(row.unseen && !row.is_dead(), "nobody can tell that it has died");
+    let error = fails(store.take_over("01A"));
+    assert!(error.message.contains("not to be seen") && error.hint.unwrap().contains("fuser -v"));
+    let (begins, begun) = std::sync::mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        begins.send(()).unwrap();
+        store.take_over("01A")
+    });
+    begun.recv().unwrap();
+    drop(held);
+    waits.join().unwrap().expect("the lock is waited for");
+}
+
+#[tokio::test]
 async fn an_owner_that_lost_its_run_writes_nothing_more() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

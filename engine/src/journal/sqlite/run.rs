@@ -62,6 +62,9 @@ impl RunJournal {
     fn write(&mut self, event: &RunEvent) -> Result<Record, JournalError> {
         let json = serde_json::to_string(event).map_err(|error| JournalError::new(error.to_string()))?;
         let record = Record { seq: self.seq, at_ms: now_ms(), event: event.clone() };
+        if let (RunEvent::RunFinished { .. }, Some(reserve)) = (event, &mut self.reserve) {
+            reserve.hide();
+        }
         loop {
             match self.try_write(&record, &json) {
                 Ok(()) => break,
