@@ -30,12 +30,16 @@ pub(super) struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// The content of the database once the row was in it, and now.
+    fn content(&self) -> Option<(Content, Content)> {
+        let (database, then) = self.content?;
+        Content::of(database).map(|now| (then, now))
+    }
+
     /// Another content has come into the file: what is there now proves nothing.
     pub(super) fn replaced(&self, connection: &Connection) -> Result<Option<String>, StepError> {
-        if let Some((database, then)) = self.content
-            && let Some(why) = Content::of(database).and_then(|now| then.contradicts(now))
-        {
-            return Ok(Some(why.into()));
+        if self.content().is_some_and(|(then, now)| then.is_ahead_of(now)) {
+            return Ok(Some("the database was put back to an older state since the row went in".into()));
         }
         let now = schema_version(connection)?;
         Ok((now < self.made.schema)
@@ -55,7 +59,13 @@ impl Search<'_> {
             )),
             fate => fate,
         };
-        Ok(fate)
+        Ok(match fate {
+            // Nobody has deleted it, for nobody has committed anything.
+            Fate::Gone if self.content().is_some_and(|(then, now)| then.is_that_of(now)) => {
+                Fate::Unseen("the database was overwritten since the row went in, and not by SQLite".into())
+            }
+            fate => fate,
+        })
     }
 
     /// What became of a row that a trigger made: nobody else has a part in it.

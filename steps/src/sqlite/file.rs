@@ -49,8 +49,6 @@ pub(super) struct Content {
     changes: u32,
     /// Whether there is a log.
     logged: bool,
-    /// When the file was written last, in nanoseconds since 1970.
-    written: i128,
 }
 
 impl Content {
@@ -63,24 +61,20 @@ impl Content {
         let before = written()?;
         let header = header(database)?;
         let counter = header.get(24..28)?.try_into().ok()?;
-        let content = Self {
-            changes: u32::from_be_bytes(counter),
-            logged: header.get(18) == Some(&2),
-            written: before,
-        };
+        let content = Self { changes: u32::from_be_bytes(counter), logged: header.get(18) == Some(&2) };
         (written()? == before).then_some(content)
     }
 
-    /// Why it cannot have come of what it was; nothing if it can.
-    pub(super) fn contradicts(self, now: Self) -> Option<&'static str> {
+    /// Whether what is there now is older.
+    pub(super) fn is_ahead_of(self, now: Self) -> bool {
         // The count goes round after four thousand million changes.
-        let behind = now.changes.wrapping_sub(self.changes) > u32::MAX / 2;
-        if behind {
-            return Some("the database was put back to an older state since the row went in");
-        }
-        let plain = !self.logged && !now.logged;
-        (plain && now.changes == self.changes && now.written != self.written)
-            .then_some("the database was overwritten since the row went in, and not by SQLite")
+        now.changes.wrapping_sub(self.changes) > u32::MAX / 2
+    }
+
+    /// Whether no transaction was committed since. The time at which the file was written says nothing of that: SQLite also writes
+    /// what it then rolls back, most of all after a kill.
+    pub(super) fn is_that_of(self, now: Self) -> bool {
+        !self.logged && !now.logged && now.changes == self.changes
     }
 }
 

@@ -317,7 +317,7 @@ async fn what_was_copied_over_the_file_is_no_proof() {
         // The same inode, and as many changes as with ours.
         std::fs::write(&path, backup).unwrap();
         if !mine {
-            alter(&path, "INSERT INTO t VALUES (1, 'a')");
+            alter(&path, "INSERT INTO t VALUES (2, 'b')");
         }
         let others = dump(&path);
         for _ in 0..2 {
@@ -327,4 +327,24 @@ async fn what_was_copied_over_the_file_is_no_proof() {
             assert_eq!(dump(&path), others);
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_written_and_rolled_back_is_no_other_content() {
+    let bench = Bench::new();
+    let path = made(&bench, "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)");
+    let before = dump(&path);
+    let started = bench.start("sqlite", into(&path, "t", &json!({ "name": "a" }))).await;
+    let written = || std::fs::metadata(&path).unwrap().modified().unwrap();
+    let was = written();
+    // More than is kept in memory goes into the file before it is rolled back, as it also does when a kill comes in a commit.
+    alter(
+        &path,
+        "PRAGMA cache_size = 1; BEGIN; CREATE TABLE u AS
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) SELECT zeroblob(900) FROM n; ROLLBACK;",
+    );
+    assert!(written() > was);
+    assert!(matches!(bench.presence(&started).await.unwrap(), Presence::Present(_)));
+    assert_eq!(bench.undo(&started).await.unwrap(), Undone::Removed);
+    assert_eq!(dump(&path), before);
 }
