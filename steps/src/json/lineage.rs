@@ -92,15 +92,17 @@ pub(super) fn folder(place: &Place, known: &Known) -> Result<Folder, StepError> 
 /// # Errors
 /// It cannot be looked at.
 pub(super) fn fate(place: &Place, known: &Known) -> Result<Fate, StepError> {
-    let record = place.record()?;
     if place.is_unpublished()? {
+        // The record may have been cut off in the middle.
         return Ok(Fate::Never);
     }
-    Ok(match (&known.published, record) {
-        (Some(_), record) => Fate::Happened(record.or_else(|| known.record.clone())),
+    Ok(match &known.published {
+        Some(_) => Fate::Happened(place.record()?.or_else(|| known.record.clone())),
         // An intent of before there were identities.
-        (None, Some(record)) if known.folder.is_none() => Fate::Happened(Some(record)),
-        (None, _) => Fate::Never,
+        None if known.folder.is_none() => {
+            place.record()?.map_or(Fate::Never, |record| Fate::Happened(Some(record)))
+        }
+        None => Fate::Never,
     })
 }
 
