@@ -4,6 +4,7 @@
 mod capture;
 mod cgroup;
 mod leader;
+mod orphans;
 mod proc_fs;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod unreadable;
 
 pub use capture::Capture;
 pub use leader::Leader;
+pub(super) use orphans::end_orphans;
 pub use tree::{GRACE, MARKER, ProcessId, Tree, end_steps};
 pub use unended::{Unended, not_seen_to_end};
 

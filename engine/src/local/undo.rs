@@ -7,7 +7,7 @@ use super::{
     machines::{self, Act},
     notes::{Claim, Claims},
     outputs::Touched,
-    process::{Unended, not_seen_to_end},
+    process::{Unended, end_orphans, not_seen_to_end},
     written::{LastIntent, Note},
 };
 use crate::{
@@ -377,7 +377,7 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
             }
         }
     }
-    for unended in not_seen_to_end(&workshop.services.run.id) {
+    for unended in outlived(&workshop.services.run.id, leftovers.kept == 0).await {
         let told = unended.leftover("processes that a command of this run started");
         match unended {
             Unended::Alive(_) => leftovers.left.push(told),
@@ -398,4 +398,20 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
         });
     }
     leftovers
+}
+
+/// What the commands of a run have left running, or may have. What escaped from its step is ended, unless something is kept:
+/// it may belong to that.
+async fn outlived(run: &str, nothing_is_kept: bool) -> Vec<Unended> {
+    let mut found = not_seen_to_end(run);
+    if nothing_is_kept {
+        let run = run.to_owned();
+        match tokio::task::spawn_blocking(move || end_orphans(&run)).await {
+            // That processes cannot be looked for is told once.
+            Ok(Err(Unended::Unseen { .. })) if !found.is_empty() => {}
+            Ok(Err(unended)) => found.push(unended),
+            Ok(Ok(_)) | Err(_) => {}
+        }
+    }
+    found
 }

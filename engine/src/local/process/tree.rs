@@ -2,7 +2,7 @@
 
 use super::{
     cgroup::{self, Held},
-    leader,
+    leader, orphans,
     proc_fs::{self, Process},
     unended::Unended,
     unreadable,
@@ -35,10 +35,10 @@ pub const MARKER: &str = "SHAKEDOWN_TREE";
 pub const GRACE: Duration = Duration::from_secs(2);
 
 /// How long killed processes may take to be gone; only a process that hangs in the kernel needs so long.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long it may take until there are file descriptors and memory for a look.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A process that cannot be taken for another, even after its pid has been given out again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -167,6 +167,9 @@ impl Tree {
         let root = proc_fs::one(pid).ok().flatten();
         self.root = root.map(|p| ProcessId { pid, start_time: p.start_time });
         self.own_group = self.root.is_some();
+        if !self.is_grouped() {
+            orphans::are_possible();
+        }
         self
     }
 
@@ -379,7 +382,7 @@ fn run_mark(run: &str) -> String {
     format!("run-{run}")
 }
 
-fn step_mark(run: &str) -> String {
+pub(super) fn step_mark(run: &str) -> String {
     format!("step-{run}")
 }
 
@@ -407,7 +410,7 @@ pub async fn end_steps(run: &str) -> Result<usize, Unended> {
 }
 
 /// When a run began at the earliest, in clock ticks since boot; 0 if its id does not tell.
-fn began(run: &str) -> u64 {
+pub(super) fn began(run: &str) -> u64 {
     let Ok(id) = run.parse::<ulid::Ulid>() else { return 0 };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let ago = now.saturating_sub(Duration::from_millis(id.timestamp_ms())).as_secs() + 1;
@@ -435,7 +438,7 @@ fn send(process: ProcessId, signal: Signal) -> Result<(), Errno> {
     }
 }
 
-fn send_number(pid: u32, signal: Signal) -> Result<(), Errno> {
+pub(super) fn send_number(pid: u32, signal: Signal) -> Result<(), Errno> {
     let Ok(pid) = i32::try_from(pid) else { return Ok(()) };
     kill(Pid::from_raw(pid), signal)
 }
@@ -448,7 +451,7 @@ fn is_hidden(pid: u32) -> bool {
 }
 
 /// Whether the same look may succeed in a moment.
-fn may_pass(error: &io::Error) -> bool {
+pub(super) fn may_pass(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE | nix::libc::ENOMEM))
 }
 
@@ -461,18 +464,23 @@ pub(super) fn become_subreaper() {
     });
 }
 
-/// Reaps dead orphans, and never a child that somebody in this program waits for: those are in our session, and
-/// either in our process group or leaders of their own, or they are known as a [`leader::Leader`].
+/// Whether a child of this program is one that nobody in it has started: those are in our session, and either in our
+/// process group or leaders of their own, or they are known as a [`leader::Leader`].
+pub(super) fn is_orphan(pid: Pid, group: Pid, session: Pid) -> bool {
+    let foreign_session = getsid(None).is_ok_and(|mine| mine != session);
+    foreign_session || (group != pid && group != getpgrp())
+}
+
+/// Reaps dead orphans, and never a child that somebody in this program waits for.
 fn reap_orphans() {
     let Ok(all) = proc_fs::all() else { return };
     let awaited = leader::awaited();
-    let (me, my_group, my_session) = (std::process::id(), getpgrp().as_raw(), getsid(None).map(Pid::as_raw));
+    let me = std::process::id();
     for process in all.into_iter().filter(|process| process.zombie && process.parent == me) {
-        let foreign_session = my_session.is_ok_and(|mine| i64::from(mine) != i64::from(process.session));
-        let foreign_group = process.group != process.pid && i64::from(process.group) != i64::from(my_group);
-        if (foreign_session || foreign_group)
+        let numbers = [process.pid, process.group, process.session].map(i32::try_from);
+        if let [Ok(pid), Ok(group), Ok(session)] = numbers
+            && is_orphan(Pid::from_raw(pid), Pid::from_raw(group), Pid::from_raw(session))
             && !awaited.contains(&process.pid)
-            && let Ok(pid) = i32::try_from(process.pid)
         {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
