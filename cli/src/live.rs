@@ -4,11 +4,11 @@ mod line;
 
 use crate::{out::Out, watch::View};
 use engine::{
-    event::{Outcome, Phase, Progress, Purpose, Record, RunEvent, StepId},
+    event::{Outcome, Phase, Progress, Record, RunEvent, StepId},
     quantity::Millis,
     report::{
         PhaseSummary, StepStatus, StepSummary, Style, Summary, Tone,
-        console::{count, signal_name},
+        console::{count, signal_name, taken_over},
         end::{self, short_id},
         escape,
     },
@@ -203,12 +203,9 @@ impl View for Live {
             }
             RunEvent::UndoFinished { step, .. } => self.over(*step),
             RunEvent::LeftoversChecked { .. } | RunEvent::RunFinished { .. } => self.fold(summary, at_ms),
-            RunEvent::RunTakenOver { purpose } => {
+            RunEvent::RunTakenOver { purpose, .. } => {
                 let name = self.style.paint(Tone::Strong, &escape(&summary.playbook));
-                let what = match purpose {
-                    Purpose::Resume => "goes on where it died",
-                    Purpose::Undo => "had died; what it did is undone",
-                };
+                let what = taken_over(summary, *purpose);
                 self.say(&format!("{name} · run {} · {what}", short_id(&summary.run)));
             }
             RunEvent::StepSettled { step, .. } => {

@@ -64,8 +64,16 @@ pub(crate) struct Run {
     pub(crate) scratch: PathBuf,
     /// Where it runs, and what asks it to stop: from before anything of it is written down.
     pub(crate) stage: Stage,
-    /// What a dead owner journaled, and what the run is taken over for.
-    pub(crate) dead: Option<(Vec<Record>, Purpose)>,
+    /// What the owner before has left of it, if there was one.
+    pub(crate) dead: Option<Dead>,
+}
+
+/// What the owner before journaled, and what the run is taken over for.
+pub(crate) struct Dead {
+    pub(crate) history: Vec<Record>,
+    /// How many records have been lost.
+    pub(crate) lost: u64,
+    pub(crate) purpose: Purpose,
 }
 
 /// The files and streams that a run writes beside the terminal.
@@ -112,7 +120,7 @@ impl Run {
             Some(_) => services::services_after_a_death(&self.plan, &self.registry, &self.scratch)?,
             None => services::services(&self.plan, &self.registry, &self.scratch)?,
         };
-        let history = self.dead.as_ref().map(|(history, _)| history.as_slice()).unwrap_or_default();
+        let history = self.dead.as_ref().map(|dead| dead.history.as_slice()).unwrap_or_default();
         let summary = Summary::of(&self.plan, history);
         let watch = Watch::start(summary.clone(), self.views(&summary, outputs.events, out));
         let mut asker = Prompt { manner, screen: watch.screen(), out: *out };
@@ -125,7 +133,11 @@ impl Run {
             journal: &mut self.journal,
             reporters: &mut reporters,
             asker: &mut asker,
-            dead: self.dead.as_ref().map(|(history, purpose)| DeadRun { history, purpose: *purpose }),
+            dead: self.dead.as_ref().map(|Dead { history, lost, purpose }| DeadRun {
+                history,
+                purpose: *purpose,
+                lost: *lost,
+            }),
             signals,
             faults,
         }));
@@ -137,7 +149,7 @@ impl Run {
             .finish()
             .ok_or_else(|| Failure::environment("the display of the run failed; its history is complete"))?;
         let end = ended?;
-        let undoes = self.dead.is_some_and(|(_, purpose)| purpose == Purpose::Undo);
+        let undoes = self.dead.is_some_and(|dead| dead.purpose == Purpose::Undo);
         let code = match undoes && end.leftovers.is_clean() && !end.aborted {
             // A recovery is about what is left, not about what the run had found before it died.
             true => 0,

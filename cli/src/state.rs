@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The history in this folder, if there is one: to look does not make one.
 pub(crate) fn existing(dir: &Path) -> Result<Option<Store>, Failure> {
-    match dir.join("journal.sqlite").exists() {
+    // A journal that was taken away from under its runs has left their locks.
+    let has_locks = || std::fs::read_dir(dir.join("locks")).is_ok_and(|mut locks| locks.next().is_some());
+    match dir.join("journal.sqlite").exists() || has_locks() {
         true => Ok(Some(Store::open(dir)?)),
         false => Ok(None),
     }

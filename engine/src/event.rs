@@ -275,10 +275,13 @@ pub enum RunEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outcome: Option<Outcome>,
     },
-    /// The run's owner died, and another process goes on in its place.
+    /// The run's owner died, or it ended and left something, and another process goes on in its place.
     RunTakenOver {
         /// What for.
         purpose: Purpose,
+        /// How many records before this one the journal has lost.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lost: u64,
     },
     /// A signal asked the run to stop.
     Interrupted {
@@ -324,11 +327,16 @@ pub enum RunEvent {
         /// What was found.
         leftovers: Leftovers,
     },
-    /// The run ended. Nothing follows.
+    /// The run ended. Nothing follows, unless it left something: then it may be taken over once more.
     RunFinished {
         /// How.
         verdict: Verdict,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A [`RunEvent`] with its place and time.

@@ -5,7 +5,7 @@ use crate::{
     ask::{Manner, confirm},
     failure::Failure,
     out::Out,
-    runner::{OutputArgs, Run, Stage},
+    runner::{Dead, OutputArgs, Run, Stage},
     services, state,
 };
 use clap::Args;
@@ -13,7 +13,7 @@ use engine::{
     event::Purpose,
     journal::{
         JournalError,
-        sqlite::{RunRow, Store},
+        sqlite::{LostRun, RunRow, RunState, Store},
     },
     local::{Survey, survey},
     report::{Tone, console::count, escape},
@@ -25,11 +25,13 @@ const LEFTOVERS: u8 = 4;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  shakedown recover             list the runs that died, with what each left; on a terminal, offer to undo it
+  shakedown recover             list the runs that died or left something; on a terminal, offer to undo that
   shakedown recover --yes       undo all of them
   shakedown recover 1V3W8K      undo this one; the beginning or the end of an id will do
 
-A run that lives in another process is never touched. A recovery that dies itself is recovered by the next.
+A run that lives in another process is never touched, and one that was made elsewhere (another machine, another
+view of the file systems, a copy of the journal) only if it is named. A run stays open until nothing of it is left:
+a recovery that died or could not remove everything is tried again by the next.
 
 Exit codes:
   0  nothing is left
@@ -37,7 +39,7 @@ Exit codes:
   4  something is left, each thing named
   5  the engine or the environment failed")]
 pub(crate) struct RecoverArgs {
-    /// The run, by its id or the beginning or end of it [default: all that died]
+    /// The run, by its id or the beginning or end of it [default: all that died or left something]
     run: Option<String>,
     /// Undo without asking
     #[arg(short, long)]
@@ -54,49 +56,90 @@ pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
         // The closing block shortens ids to `01JH…1V3W8K`.
         let id = run.rsplit('…').next().unwrap_or(run);
         let row = store.find(id).map_err(Failure::unknown_run)?;
+        if let Some(why) = row.elsewhere {
+            out.warning(&format!("run `{}` does not belong here: {why}", row.id));
+        }
         return undo(&store, &row.id, out).map_err(|problem| match problem {
             Problem::Journal(error) => Failure::unknown_run(error),
             Problem::Other(failure) => failure,
         });
     }
     let store = state::existing(&dir)?;
-    let rows = store.as_ref().map(Store::runs).transpose()?.unwrap_or_default();
-    let mut worst = 0;
-    // Nobody can tell whether it has died.
-    for row in rows.iter().filter(|row| row.unseen) {
-        if let Some(store) = &store {
-            Failure::from(store.unseen(row)).print(out);
-        }
-        worst = LEFTOVERS;
+    let Some(store) = store else { return Ok(nothing(out)) };
+    let open: Vec<RunRow> = store.open_runs()?.into_iter().filter(RunRow::is_open).collect();
+    let lost = store.lost_runs()?;
+    if open.is_empty() && lost.is_empty() {
+        store.sweep()?;
+        return Ok(nothing(out));
     }
-    let dead: Vec<RunRow> = rows.into_iter().filter(RunRow::is_dead).collect();
-    let (Some(store), false) = (store, dead.is_empty()) else {
-        if worst == 0 {
-            out.tell("nothing to recover: no run has died\n");
-        }
+    let (open, elsewhere): (Vec<_>, Vec<_>) = open.into_iter().partition(|row| row.elsewhere.is_none());
+    for run in &lost {
+        tell_of_lost(run, out);
+    }
+    for row in &elsewhere {
+        tell_of_elsewhere(row, out);
+    }
+    let mut worst = if lost.is_empty() && elsewhere.is_empty() { 0 } else { LEFTOVERS };
+    if open.is_empty() {
         return Ok(worst);
-    };
+    }
     if !args.yes {
-        list(&store, &dead, out)?;
-        if !confirm(&format!("undo {}?", if dead.len() == 1 { "it" } else { "them" }), out) {
+        list(&store, &open, out)?;
+        if !confirm(&format!("undo {}?", if open.len() == 1 { "it" } else { "them" }), out) {
             out.hint("undo them: shakedown recover --yes");
             return Ok(LEFTOVERS);
         }
     }
-    for row in &dead {
+    for row in &open {
         match undo(&store, &row.id, out) {
             Ok(code) => worst = worst.max(code),
             // One that cannot be recovered must not keep others from it.
             Err(Problem::Journal(error)) => {
                 // Another recovery may have been faster.
-                if store.find(&row.id).is_ok_and(|now| now.is_dead()) {
+                if store.find(&row.id).is_ok_and(|now| now.is_open()) {
                     worst = worst.max(Failure::from(error).print(out));
                 }
             }
             Err(Problem::Other(failure)) => worst = worst.max(failure.print(out)),
         }
     }
+    store.sweep()?;
     Ok(worst)
+}
+
+fn nothing(out: &Out) -> u8 {
+    out.tell("nothing to recover: no run has died or left anything\n");
+    0
+}
+
+/// A run of which only its lock is left.
+fn tell_of_lost(run: &LostRun, out: &Out) {
+    let how = match run.owner {
+        Some(_) => "lives",
+        None => "died",
+    };
+    out.error(&format!(
+        "run `{}` {how}, and the journal has no word of it: it had {} when it was lost",
+        escape(&run.id),
+        count(usize::try_from(run.records).unwrap_or(usize::MAX), "record")
+    ));
+    out.hint(
+        "put its journal back, or look by hand for what it left and forget it: shakedown runs forget RUN",
+    );
+}
+
+/// A run that belongs to another place.
+fn tell_of_elsewhere(row: &RunRow, out: &Out) {
+    let why = row.elsewhere.unwrap_or_default();
+    out.warning(&format!(
+        "run `{}` of `{}` is open and is not touched: {why}",
+        escape(&row.id),
+        escape(&row.playbook)
+    ));
+    out.hint(&format!(
+        "recover it where it was made; if it has to be here: shakedown recover {}",
+        escape(&row.id)
+    ));
 }
 
 fn no_such_run(run: &str) -> Failure {
@@ -127,7 +170,7 @@ fn undo(store: &Store, id: &str, out: &Out) -> Result<u8, Problem> {
         journal: taken.journal,
         scratch,
         stage,
-        dead: Some((taken.history, Purpose::Undo)),
+        dead: Some(Dead { history: taken.history, lost: taken.lost, purpose: Purpose::Undo }),
         plan: taken.plan,
     };
     let outputs = OutputArgs::default().open(out)?;
@@ -139,9 +182,10 @@ fn list(store: &Store, dead: &[RunRow], out: &Out) -> Result<(), Failure> {
     let style = out.stdout_style();
     for row in dead {
         let cause = if row.rebooted { ", the machine was restarted since" } else { "" };
+        let how = if row.state() == RunState::Left { "LEFT SOMETHING" } else { "DIED" };
         let head = format!(
             "{} {} · run {} · begun {} by process {}{cause}",
-            style.paint(Tone::Bad, "DIED"),
+            style.paint(Tone::Bad, how),
             style.paint(Tone::Strong, &escape(&row.playbook)),
             row.id,
             local(row.started_ms),

@@ -5,12 +5,13 @@ use crate::{
     failure::Failure,
     out::Out,
     playbook::{self, HostArgs},
-    runner::{OutputArgs, Run, Stage},
+    runner::{Dead, OutputArgs, Run, Stage},
     services, state,
 };
 use clap::Args;
 use engine::{
     event::Purpose,
+    journal::sqlite::RunState,
     plan::{Inputs, Plan, difference},
     report::escape,
 };
@@ -46,7 +47,15 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
         || Failure::invalid(format!("there is no run `{}`", args.run)).hint("list them: shakedown runs");
     let store = state::existing(&state::dir(args.state_dir.as_ref())?)?.ok_or_else(none)?;
     let id = args.run.rsplit('…').next().unwrap_or(&args.run);
-    let (plan, _) = store.load(id).map_err(Failure::unknown_run)?;
+    let row = store.find(id).map_err(Failure::unknown_run)?;
+    if row.state() == RunState::Left {
+        return Err(Failure::invalid(format!("run `{}` has ended, and left something", row.id))
+            .hint(format!("undo that: shakedown recover {}", row.id)));
+    }
+    if let Some(why) = row.elsewhere {
+        out.warning(&format!("run `{}` does not belong here: {why}", row.id));
+    }
+    let (plan, _) = store.load(&row.id).map_err(Failure::unknown_run)?;
     // Files that the caller names count from where the caller is.
     let outputs = args.outputs.open(out)?;
     refuse_a_change(&plan, out)?;
@@ -62,7 +71,7 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
         journal: taken.journal,
         scratch,
         stage,
-        dead: Some((taken.history, Purpose::Resume)),
+        dead: Some(Dead { history: taken.history, lost: taken.lost, purpose: Purpose::Resume }),
         plan: taken.plan,
     };
     run.carry_out(Manner::choose(args.force, args.no_input), outputs, out)

@@ -12,7 +12,7 @@ use crate::{
 use clap::{Args, ValueEnum};
 use engine::{
     Registry,
-    journal::sqlite::Store,
+    journal::sqlite::{RunState, Store},
     local::run_info,
     plan::{Inputs, Plan},
     playbook::Keep,
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
     services::require_secrets(&plan, out)?;
     let outputs = outputs.map_or_else(|| args.outputs.open(out), Ok)?;
     let store = Store::open(&state)?;
-    tell_of_dead_runs(&store, out)?;
+    tell_of_open_runs(&store, out)?;
     let stage = Stage::new()?;
     let journal = store.create(&plan)?;
     let scratch = store.scratch(&plan.run.id);
@@ -126,10 +126,15 @@ fn new_plan(args: &RunArgs, registry: &Registry, out: &Out) -> Result<Plan, Fail
     playbook::plan(&playbook, &inputs, registry, out)
 }
 
-fn tell_of_dead_runs(store: &Store, out: &Out) -> Result<(), Failure> {
-    let dead = store.runs()?.iter().filter(|row| row.is_dead()).count();
-    if dead > 0 {
-        out.warning(&format!("{} died and may have left things: shakedown recover", count(dead, "run")));
+fn tell_of_open_runs(store: &Store, out: &Out) -> Result<(), Failure> {
+    let open = store.open_runs()?;
+    let count_of = |state: RunState| open.iter().filter(|row| row.state() == state).count();
+    let (died, left) = (count_of(RunState::Died) + store.lost_runs()?.len(), count_of(RunState::Left));
+    if died > 0 {
+        out.warning(&format!("{} died and may have left things: shakedown recover", count(died, "run")));
+    }
+    if left > 0 {
+        out.warning(&format!("{} ended and left something: shakedown recover", count(left, "run")));
     }
     Ok(())
 }

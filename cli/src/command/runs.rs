@@ -4,7 +4,7 @@ use crate::{args::Format, failure::Failure, out::Out, state};
 use clap::{Args, Subcommand};
 use engine::{
     event::Verdict,
-    journal::sqlite::{RunRow, Store},
+    journal::sqlite::{RunRow, RunState, Store},
     quantity::Millis,
     report::{
         Style, Summary, Tone,
@@ -42,13 +42,20 @@ enum Action {
         /// Its id, or the beginning or end of it
         run: String,
     },
-    /// Forget runs that ended long ago; dead ones stay until they are recovered
+    /// Forget runs that ended long ago; those that died or left something stay until they are recovered
     #[command(after_help = "Example:
   shakedown runs prune --older 30d")]
     Prune {
         /// How long ago they must have ended
         #[arg(long, value_name = "TIME", default_value = "30d", value_parser = age)]
         older: Duration,
+    },
+    /// Forget one run, with whatever it has left: nobody will tell of that any more
+    #[command(after_help = "Example:
+  shakedown runs forget 1V3W8K")]
+    Forget {
+        /// Its id, or the beginning or end of it
+        run: String,
     },
 }
 
@@ -62,6 +69,13 @@ pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
     match &args.action {
         Some(Action::Show { run }) => show(store.as_ref(), run, out)?,
         Some(Action::Prune { older }) => prune(store.as_ref(), *older, out)?,
+        Some(Action::Forget { run }) => {
+            let id = run.rsplit('…').next().unwrap_or(run);
+            let none =
+                || Failure::invalid(format!("there is no run `{run}`")).hint("list them: shakedown runs");
+            let forgotten = store.ok_or_else(none)?.forget(id).map_err(Failure::unknown_run)?;
+            out.print(&format!("run {forgotten} forgotten\n"))?;
+        }
         None => {
             let rows = store.map(|store| store.runs()).transpose()?.unwrap_or_default();
             match args.format {
@@ -98,14 +112,26 @@ fn show(store: Option<&Store>, given: &str, out: &Out) -> Result<(), Failure> {
 fn prune(store: Option<&Store>, older: Duration, out: &Out) -> Result<(), Failure> {
     let pruned = store.map(|store| store.prune(older)).transpose()?.unwrap_or_default();
     out.print(&format!("{} forgotten\n", count(pruned.runs, "run")))?;
-    if pruned.dead > 0 {
-        let words = format!("{} as old died and stayed: shakedown recover", count(pruned.dead, "run"));
+    if pruned.open > 0 {
+        let words = format!(
+            "{} as old died or left something, and stayed: shakedown recover",
+            count(pruned.open, "run")
+        );
         out.warning(&words);
     }
     Ok(())
 }
 
 fn ending(row: &RunRow) -> (String, Tone) {
+    let (word, tone) = verdict(row);
+    match row.state() {
+        RunState::Left => (format!("{word}, {} left", row.left), Tone::Bad),
+        RunState::Running if row.finished_ms.is_some() => ("recovered now".into(), Tone::Change),
+        _ => (word, tone),
+    }
+}
+
+fn verdict(row: &RunRow) -> (String, Tone) {
     match row.verdict {
         Some(Verdict::Passed) => ("passed".into(), Tone::Good),
         Some(Verdict::Refused) => ("refused".into(), Tone::Warn),
@@ -115,7 +141,6 @@ fn ending(row: &RunRow) -> (String, Tone) {
             (format!("interrupted by {}", signal_name(signal)), Tone::Warn)
         }
         Some(Verdict::Recovered) => ("died, recovered".into(), Tone::Warn),
-        None if row.unseen => ("not to be seen".into(), Tone::Warn),
         None if row.alive => ("running".into(), Tone::Change),
         None => ("died".into(), Tone::Bad),
     }
@@ -132,7 +157,15 @@ fn to_json(rows: &[RunRow]) -> String {
                 "started_at": rfc3339(row.started_ms),
                 "finished_at": row.finished_ms.map(rfc3339),
                 "verdict": row.verdict,
+                "state": match row.state() {
+                    RunState::Running => "running",
+                    RunState::Died => "died",
+                    RunState::Left => "left",
+                    RunState::Over => "over",
+                },
+                "left": row.left,
                 "alive": row.alive,
+                "elsewhere": row.elsewhere,
             })
         })
         .collect();
@@ -159,11 +192,14 @@ fn table(rows: &[RunRow], style: Style) -> Vec<String> {
             .to_owned()
         })
         .collect();
-    let dead = rows.iter().filter(|row| row.is_dead()).count();
-    if dead > 0 {
-        let words =
-            format!("{} died; what was begun may still be there: shakedown recover", count(dead, "run"));
-        lines.push(style.paint(Tone::Warn, &words));
+    for (state, words) in [
+        (RunState::Died, "died; what was begun may still be there: shakedown recover"),
+        (RunState::Left, "ended and left something: shakedown recover"),
+    ] {
+        let runs = rows.iter().filter(|row| row.state() == state).count();
+        if runs > 0 {
+            lines.push(style.paint(Tone::Warn, &format!("{} {words}", count(runs, "run"))));
+        }
     }
     lines
 }

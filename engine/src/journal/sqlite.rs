@@ -1,89 +1,45 @@
 //! The journal on disk: one SQLite database a state folder, one owner a run.
 
+mod chain;
 mod health;
+mod layout;
+mod lock;
+mod place;
 mod prune;
 mod reserve;
+mod rows;
 mod run;
 
 pub use prune::Pruned;
+pub use rows::{LostRun, RunRow, RunState};
 pub use run::RunJournal;
 
 use super::JournalError;
-use crate::{
-    event::{Record, Verdict},
-    plan::Plan,
-    quantity::Millis,
-};
+use crate::{event::Record, plan::Plan, quantity::Millis};
+use health::Links;
+use lock::LockFile;
+use place::Place;
 use reserve::{Reserve, Unnamed};
-use run::LockFile;
-use rusqlite::{Connection, OptionalExtension, params};
+use run::Owned;
+use rusqlite::{Connection, params};
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// The version of the database's layout.
-const LAYOUT: i64 = 1;
 /// How long a write waits for another process that writes its own run.
 const BUSY: Duration = Duration::from_secs(30);
-
-/// How long the lock of an owner that has died may still be held: by the kernel, which takes a large process apart bit by
-/// bit, or by a child that was just being started and closes it with its first program.
-const LINGERS: Duration = Duration::from_secs(5);
 
 /// All runs of a state folder.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    /// The journal itself.
+    path: PathBuf,
     connection: Arc<Mutex<Connection>>,
-}
-
-/// A line of the history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunRow {
-    /// The run's id.
-    pub id: String,
-    /// The playbook's name.
-    pub playbook: String,
-    /// The plan's hash.
-    pub plan_hash: String,
-    /// When it began, in milliseconds since 1970 UTC.
-    pub started_ms: u64,
-    /// When it ended; missing if it runs or died.
-    pub finished_ms: Option<u64>,
-    /// How it ended.
-    pub verdict: Option<Verdict>,
-    /// Whether a living process owns it, or something that is not to be seen.
-    pub alive: bool,
-    /// Whether its process is not to be seen and yet something holds its lock: it is ending, or runs where this process cannot
-    /// look, as in another container.
-    pub unseen: bool,
-    /// The process that owns it, or did last.
-    pub pid: u32,
-    /// Whether the machine has been started anew since the owner began.
-    pub rebooted: bool,
-}
-
-impl RunRow {
-    /// Whether its owner died before the run was over.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.finished_ms.is_none() && !self.alive
-    }
-}
-
-/// Who owns a run.
-#[derive(Debug)]
-enum Owner {
-    /// Nobody: here is its lock.
-    Nobody(LockFile),
-    /// A living process.
-    Lives,
-    /// Its process is not to be seen, and yet its lock is held.
-    Unseen,
 }
 
 /// A dead run that this process owns now.
@@ -93,6 +49,8 @@ pub struct TakenOver {
     pub plan: Plan,
     /// What it has done.
     pub history: Vec<Record>,
+    /// How many records that followed have been lost or damaged.
+    pub lost: u64,
     /// Where the rest of its history goes.
     pub journal: RunJournal,
 }
@@ -106,21 +64,26 @@ fn now_ms() -> u64 {
     Millis::from(since).0
 }
 
-/// Whether a process is there and was not killed. One that cannot be seen is taken for dead.
-fn lives(pid: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let killed = |name: &str| {
-        let pending = field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
-        pending & (1 << (nix::libc::SIGKILL - 1)) != 0
-    };
-    !matches!(field("State:").and_then(|state| state.chars().next()), None | Some('Z' | 'X'))
-        && !killed("SigPnd:")
-        && !killed("ShdPnd:")
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+/// Waits for its turn to open the journal.
+fn turn(dir: &Path) -> Result<File, JournalError> {
+    let folder = File::open(dir).map_err(|error| cannot("open the state folder", dir, error))?;
+    let patience = Instant::now() + BUSY;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let why = format!("another program has held its lock for {} s", BUSY.as_secs());
+                return Err(cannot("lock the state folder", dir, why)
+                    .hint(format!("see who that is: fuser -v {}", dir.display())));
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(cannot("lock the state folder", dir, error));
+            }
+        }
+    }
 }
 
 impl Store {
@@ -140,12 +103,16 @@ impl Store {
         };
         make(dir)?;
         health::refuse_network(dir)?;
-        make(&dir.join("locks"))?;
-        make(&dir.join("scratch"))?;
         let path = dir.join("journal.sqlite");
+        for folder in ["locks", "scratch"].map(|name| dir.join(name)) {
+            // A link would be followed by what makes it.
+            health::refuse_others(&folder, Links::Refused)?;
+            make(&folder)?;
+        }
+        health::refuse_others(dir, Links::Followed)?;
+        health::refuse_others(&path, Links::Refused)?;
         // One after the other: SQLite waits for nobody when a new database is switched to its log.
-        let turn = File::open(dir).and_then(|folder| folder.lock().map(|()| folder));
-        let turn = turn.map_err(|error| cannot("lock the state folder", dir, error).hint(choose))?;
+        let turn = turn(dir)?;
         health::check(&path)?;
         // Made by us first, for SQLite would make it as the umask says.
         OpenOptions::new()
@@ -156,8 +123,9 @@ impl Store {
             .open(&path)
             .map_err(|error| cannot("open the journal", &path, error).hint(choose))?;
         let connection = Connection::open(&path).map_err(|error| cannot("open the journal", &path, error))?;
-        let store = Self { dir: dir.to_owned(), connection: Arc::new(Mutex::new(connection)) };
-        store.prepare().map_err(|error| {
+        let store =
+            Self { dir: dir.to_owned(), path: path.clone(), connection: Arc::new(Mutex::new(connection)) };
+        layout::prepare(&store.connection).map_err(|error| {
             let full = || "its disk is full: df -h; or choose another folder: --state-dir DIR".to_owned();
             let usual = || if crate::local::is_full(&path) { full() } else { health::move_away(&path) };
             let hint = error.hint.clone().unwrap_or_else(usual);
@@ -165,45 +133,6 @@ impl Store {
         })?;
         drop(turn);
         Ok(store)
-    }
-
-    fn prepare(&self) -> Result<(), JournalError> {
-        let connection = lock(&self.connection);
-        let sql = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => {
-                JournalError::new(error.to_string()).hint("its disk is full: df -h")
-            }
-            _ => JournalError::new(error.to_string()),
-        };
-        connection.busy_timeout(BUSY).map_err(sql)?;
-        connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
-        // Invariant 1: a commit survives a power cut.
-        connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
-        connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
-        let layout: i64 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
-        if layout > LAYOUT {
-            return Err(JournalError::new(format!("its layout is {layout}, this version knows {LAYOUT}"))
-                .hint("use the version of shakedown that wrote it, or another folder: --state-dir DIR"));
-        }
-        if layout == 0 {
-            connection
-                .execute_batch(
-                    "BEGIN IMMEDIATE;
-                     CREATE TABLE IF NOT EXISTS runs (
-                         id TEXT PRIMARY KEY, playbook TEXT NOT NULL, plan_hash TEXT NOT NULL, plan TEXT NOT NULL,
-                         started_ms INTEGER NOT NULL, finished_ms INTEGER, verdict TEXT,
-                         epoch INTEGER NOT NULL, boot_id TEXT NOT NULL, pid INTEGER NOT NULL);
-                     CREATE TABLE IF NOT EXISTS events (
-                         run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE, seq INTEGER NOT NULL,
-                         at_ms INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (run, seq)) WITHOUT ROWID;
-                     CREATE INDEX IF NOT EXISTS runs_by_start ON runs (started_ms);
-                     PRAGMA user_version = 1;
-                     COMMIT;",
-                )
-                .map_err(sql)?;
-        }
-        Ok(())
     }
 
     /// A private folder for what belongs to a run while it lives.
@@ -218,8 +147,8 @@ impl Store {
     /// The run exists already, or nothing can be written.
     pub fn create(&self, plan: &Plan) -> Result<RunJournal, JournalError> {
         let run = plan.run.id.clone();
-        let lock_file =
-            self.lock_run(&run)?.ok_or_else(|| JournalError::new(format!("run `{run}` is under way")))?;
+        let lock_file = LockFile::take(&self.lock_path(&run))?
+            .ok_or_else(|| JournalError::new(format!("run `{run}` is under way")))?;
         let json = serde_json::to_string(plan).map_err(|error| JournalError::new(error.to_string()))?;
         // Before anything is done: what is needed to write down the undo must be there whatever happens.
         let path = self.reserve_path(&run);
@@ -228,11 +157,14 @@ impl Store {
             cannot(&format!("put by {} for the run in", crate::quantity::Bytes(needed)), &path, error)
                 .hint("free space first, or choose another folder: df -h; --state-dir DIR")
         })?;
-        let stored = lock(&self.connection)
+        let here = Place::here(&self.path);
+        let place = serde_json::to_string(&here).map_err(|error| JournalError::new(error.to_string()))?;
+        let (sum, began, pid) = (chain::sum(&[&json]), to_i64(now_ms()), std::process::id());
+        let stored = guard(&self.connection)
             .execute(
-                "INSERT INTO runs (id, playbook, plan_hash, plan, started_ms, epoch, boot_id, pid)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)",
-                params![run, plan.playbook, plan.hash, json, to_i64(now_ms()), boot_id(), std::process::id()],
+                "INSERT INTO runs (id, playbook, plan_hash, plan, plan_sum, started_ms, epoch, boot_id, pid, place)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9)",
+                params![run, plan.playbook, plan.hash, json, sum, began, here.boot(), pid, place],
             )
             .map_err(|error| match error.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -249,7 +181,8 @@ impl Store {
             lock_file.remove();
             return Err(error);
         }
-        Ok(RunJournal::new(run, 1, 0, self.connection.clone(), lock_file, reserve.name()))
+        let owned = Owned { epoch: 1, seq: 0, sum: String::new(), lock: lock_file, reserve: reserve.name() };
+        Ok(RunJournal::new(run, self.connection.clone(), owned))
     }
 
     fn reserve_path(&self, run: &str) -> PathBuf {
@@ -260,221 +193,81 @@ impl Store {
         self.dir.join("locks").join(format!("{run}.lock"))
     }
 
-    /// Makes this process the owner of a run whose owner died. `id` as in [`Store::load`].
+    /// Makes this process the owner of a run that is open. `id` as in [`Store::find`].
     ///
     /// # Errors
     /// There is no such run, it is over, a living process owns it, or the journal cannot be written.
     pub fn take_over(&self, id: &str) -> Result<TakenOver, JournalError> {
-        let run = pick(self.rows()?, id)?.id;
-        let lock_file = match self.owner(&run)? {
-            Owner::Nobody(lock_file) => lock_file,
-            Owner::Lives => {
-                let pid = pick(self.rows()?, &run)?.pid;
-                return Err(JournalError::new(format!("run `{run}` is under way: process {pid} owns it"))
-                    .hint("wait for it, or stop it in good order: kill -INT PID"));
-            }
-            Owner::Unseen => return Err(self.unseen(&pick(self.rows()?, &run)?)),
+        let run = self.pick(id)?.id;
+        let Some(mut lock_file) = LockFile::take(&self.lock_path(&run))? else {
+            let pid = self.pick(&run)?.pid;
+            return Err(JournalError::new(format!("run `{run}` is under way: process {pid} owns it"))
+                .hint("wait for it, or stop it in good order: kill -INT PID"));
         };
-        // Only now: until the lock was ours another recovery may have been at work. Not asked is who owns it: we do, and the row
-        // still names the dead.
-        let row = pick(self.rows()?, &run)?;
-        if row.finished_ms.is_some() {
+        // Only now: until the lock was ours another recovery may have been at work.
+        let row = self.pick(&run)?;
+        if row.state() == RunState::Over {
             lock_file.remove();
             return Err(JournalError::new(format!("run `{run}` is over: there is nothing to recover"))
                 .hint(format!("see how it ended: shakedown runs show {run}")));
         }
-        let (plan, history) = self.load(&run)?;
-        let epoch: i64 = lock(&self.connection)
-            .query_row(
-                "UPDATE runs SET epoch = epoch + 1, boot_id = ?2, pid = ?3 WHERE id = ?1 RETURNING epoch",
-                params![run, boot_id(), std::process::id()],
-                |row| row.get(0),
-            )
-            .map_err(|error| JournalError::new(format!("cannot take over run `{run}`: {error}")))?;
-        let seq = history.last().map_or(0, |record| record.seq + 1);
-        // A full disk must not keep anybody from a recovery: without a new reserve the old one, if there is one.
+        let stored = self.read(&run)?;
+        let seq = u64::try_from(stored.records.len()).unwrap_or(u64::MAX);
+        let lost = lock_file.records().saturating_sub(seq).max(stored.damaged);
         let path = self.reserve_path(&run);
-        let make = || Unnamed::make(&path, reserve::needed(&plan)).ok().and_then(Unnamed::name);
-        let reserve = Reserve::found(&path).or_else(make);
-        let journal = RunJournal::new(run, epoch, seq, self.connection.clone(), lock_file, reserve);
-        Ok(TakenOver { plan, history, journal })
-    }
-
-    /// The lock of a run, or none if a living process holds it.
-    fn lock_run(&self, run: &str) -> Result<Option<LockFile>, JournalError> {
-        let path = self.lock_path(run);
-        loop {
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .custom_flags(nix::libc::O_NOFOLLOW)
-                .open(&path)
-                .map_err(|error| cannot("open the lock", &path, error))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
-                Err(std::fs::TryLockError::Error(error)) => return Err(cannot("lock", &path, error)),
-            }
-            // Pruning takes files of locks away: a lock counts only as long as its file has its name.
-            let ours = file.metadata().map(|metadata| metadata.ino()).ok();
-            if ours.is_some() && std::fs::metadata(&path).map(|metadata| metadata.ino()).ok() == ours {
-                return Ok(Some(LockFile { _file: file, path }));
-            }
-        }
-    }
-
-    /// All runs, newest first.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
-        let mut rows = self.rows()?;
-        for row in rows.iter_mut().filter(|row| row.finished_ms.is_none()) {
-            match self.owner(&row.id)? {
-                Owner::Lives => row.alive = true,
-                Owner::Unseen => (row.alive, row.unseen) = (true, true),
-                Owner::Nobody(lock_file) => {
-                    // It may have ended while it was looked for, and its lock has no name any more.
-                    *row = pick(self.rows()?, &row.id)?;
-                    if row.finished_ms.is_some() {
-                        lock_file.remove();
-                    }
+        let mut reserve = Reserve::found(&path);
+        let epoch = loop {
+            match self.raise_epoch(&run, seq) {
+                Ok(epoch) => break epoch,
+                // The disk is full: the dead run has put space by for this.
+                Err(error) if is_full(&error) && reserve.is_some() => {
+                    reserve.take().into_iter().for_each(Reserve::release);
+                }
+                Err(error) => {
+                    let full = is_full(&error).then(|| "its disk is full: df -h".to_owned());
+                    let error = JournalError::new(format!("cannot take over run `{run}`: {error}"));
+                    return Err(JournalError { hint: full, ..error });
                 }
             }
-        }
-        Ok(rows)
-    }
-
-    /// What is to be said of a run whose owner is not to be seen; see [`RunRow::unseen`].
-    #[must_use]
-    pub fn unseen(&self, row: &RunRow) -> JournalError {
-        let (run, pid, lock) = (&row.id, row.pid, self.lock_path(&row.id));
-        JournalError::new(format!(
-            "run `{run}`: its process {pid} is not to be seen from here, and yet something holds its lock"
-        ))
-        .hint(format!(
-            "see what does, and recover once it has ended: fuser -v {}",
-            crate::host::shell_word(&lock.to_string_lossy())
-        ))
-    }
-
-    /// All runs, newest first, without a look whether they live.
-    fn rows(&self) -> Result<Vec<RunRow>, JournalError> {
-        let sql = |error: rusqlite::Error| JournalError::new(format!("cannot read the journal: {error}"));
-        let boot = boot_id();
-        let rows = {
-            let connection = lock(&self.connection);
-            let mut statement = connection
-                .prepare(
-                    "SELECT id, playbook, plan_hash, started_ms, finished_ms, verdict, pid, boot_id FROM runs
-                     ORDER BY started_ms DESC, id DESC",
-                )
-                .map_err(sql)?;
-            let found = statement.query_map([], |row| {
-                Ok(RunRow {
-                    id: row.get(0)?,
-                    playbook: row.get(1)?,
-                    plan_hash: row.get(2)?,
-                    started_ms: to_u64(row.get(3)?),
-                    finished_ms: row.get::<_, Option<i64>>(4)?.map(to_u64),
-                    verdict: row
-                        .get::<_, Option<String>>(5)?
-                        .and_then(|text| serde_json::from_str(&text).ok()),
-                    alive: false,
-                    unseen: false,
-                    pid: row.get(6)?,
-                    rebooted: row.get::<_, String>(7)? != boot,
-                })
-            });
-            found.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(sql)?
         };
-        Ok(rows)
+        // A full disk must not keep anybody from a recovery.
+        let make = || Unnamed::make(&path, reserve::needed(&stored.plan)).ok().and_then(Unnamed::name);
+        let reserve = reserve.or_else(make);
+        let owned = Owned { epoch, seq, sum: stored.sum, lock: lock_file, reserve };
+        let journal = RunJournal::new(run, self.connection.clone(), owned);
+        Ok(TakenOver { plan: stored.plan, history: stored.records, lost, journal })
     }
 
-    /// Who owns a run. A lock that is held although its owner has died is waited for.
-    fn owner(&self, run: &str) -> Result<Owner, JournalError> {
-        let patience = Instant::now() + LINGERS;
-        loop {
-            if let Some(lock_file) = self.lock_run(run)? {
-                return Ok(Owner::Nobody(lock_file));
-            }
-            let pid = lock(&self.connection)
-                .query_row("SELECT pid FROM runs WHERE id = ?1", [run], |row| row.get(0))
-                .map_err(|error| JournalError::new(format!("cannot read the journal: {error}")))?;
-            if lives(pid) {
-                return Ok(Owner::Lives);
-            }
-            if Instant::now() >= patience {
-                return Ok(Owner::Unseen);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// The run with this id, which may be cut to any beginning or end of one run's id.
-    ///
-    /// # Errors
-    /// There is no such run, several, or the journal cannot be read.
-    pub fn find(&self, id: &str) -> Result<RunRow, JournalError> {
-        pick(self.runs()?, id)
-    }
-
-    /// The plan and the history of a run. `id` as in [`Store::find`].
-    ///
-    /// # Errors
-    /// There is no such run, several, or the journal cannot be read.
-    pub fn load(&self, id: &str) -> Result<(Plan, Vec<Record>), JournalError> {
-        let row = pick(self.rows()?, id)?;
-        let sql = |error: rusqlite::Error| JournalError::new(format!("cannot read the journal: {error}"));
-        let json =
-            |error: serde_json::Error| JournalError::new(format!("the journal of `{}`: {error}", row.id));
-        let connection = lock(&self.connection);
-        let plan: Option<String> = connection
-            .query_row("SELECT plan FROM runs WHERE id = ?1", [&row.id], |row| row.get(0))
-            .optional()
-            .map_err(sql)?;
-        let plan = serde_json::from_str(&plan.unwrap_or_default()).map_err(json)?;
-        let mut statement = connection
-            .prepare("SELECT seq, at_ms, event FROM events WHERE run = ?1 ORDER BY seq")
-            .map_err(sql)?;
-        let events = statement
-            .query_map([&row.id], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
-            })
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(sql)?;
-        let records = events
-            .into_iter()
-            .map(|(seq, at_ms, event)| {
-                let event = serde_json::from_str(&event)?;
-                Ok(Record { seq: to_u64(seq), at_ms: to_u64(at_ms), event })
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(json)?;
-        Ok((plan, records))
+    /// From now on nobody but this process writes the run. Records from `seq` on were damaged, and are put aside.
+    fn raise_epoch(&self, run: &str, seq: u64) -> rusqlite::Result<i64> {
+        let mut connection = guard(&self.connection);
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let place = Place::here(&self.path);
+        let epoch = transaction.query_row(
+            "UPDATE runs SET epoch = epoch + 1, boot_id = ?2, pid = ?3 WHERE id = ?1 RETURNING epoch",
+            params![run, place.boot(), std::process::id()],
+            |row| row.get(0),
+        )?;
+        let damaged = params![run, to_i64(seq)];
+        transaction.execute(
+            "INSERT INTO damaged SELECT run, seq, at_ms, event, sum FROM events WHERE run = ?1 AND seq >= ?2",
+            damaged,
+        )?;
+        transaction.execute("DELETE FROM events WHERE run = ?1 AND seq >= ?2", damaged)?;
+        transaction.commit()?;
+        Ok(epoch)
     }
 }
 
-/// The run that an id means; see [`Store::find`].
-fn pick(mut runs: Vec<RunRow>, id: &str) -> Result<RunRow, JournalError> {
-    if let Some(exact) = runs.iter().position(|row| row.id == id) {
-        return Ok(runs.swap_remove(exact));
-    }
-    let wanted = id.to_uppercase();
-    runs.retain(|row| !wanted.is_empty() && (row.id.starts_with(&wanted) || row.id.ends_with(&wanted)));
-    match runs.len() {
-        0 => Err(JournalError::new(format!("there is no run `{id}`")).hint("list them: shakedown runs")),
-        1 => Ok(runs.swap_remove(0)),
-        _ => {
-            let names = runs.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(", ");
-            Err(JournalError::new(format!("`{id}` is the id of several runs")).hint(names))
-        }
-    }
+/// Whether SQLite means that the disk is full. The second is what it says when there is no room for its shared memory.
+fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure)
+    )
 }
 
-fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
+fn guard(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

@@ -124,7 +124,7 @@ impl Run<'_> {
             .await;
         }
         if let Some(dead) = self.setup.dead {
-            self.record(RunEvent::RunTakenOver { purpose: dead.purpose }).await;
+            self.record(RunEvent::RunTakenOver { purpose: dead.purpose, lost: dead.lost }).await;
         }
         loop {
             self.carry_out(&mut signals).await;
@@ -189,7 +189,7 @@ impl Run<'_> {
                         if let RunEvent::RunStarted { .. } | RunEvent::RunTakenOver { .. } = event {
                             self.apply(&Record { seq: self.seq, at_ms: 0, event });
                         }
-                        let stop = RunEvent::RunTakenOver { purpose: Purpose::Undo };
+                        let stop = RunEvent::RunTakenOver { purpose: Purpose::Undo, lost: 0 };
                         self.apply(&Record { seq: self.seq, at_ms: 0, event: stop });
                         return false;
                     }

@@ -21,6 +21,8 @@ pub(super) struct Notes {
     prechecks: BTreeMap<StepId, FailedCheck>,
     cleanups: BTreeMap<StepId, StepError>,
     undos: BTreeMap<StepId, Result<Undone, StepError>>,
+    /// How many records the journal has lost.
+    lost: u64,
 }
 
 /// An effect of the run, as the leftovers check must know it.
@@ -42,6 +44,8 @@ pub(super) struct Claims {
     pub(super) without_undo: Vec<(StepId, usize)>,
     /// Cleanup steps that failed for good.
     pub(super) cleanups: Vec<(StepId, StepError)>,
+    /// How many records the journal has lost: what they told of is not known.
+    pub(super) lost: u64,
 }
 
 impl Notes {
@@ -52,6 +56,7 @@ impl Notes {
             RunEvent::UndoFinished { step, result, .. } => {
                 self.undos.insert(*step, result.clone());
             }
+            RunEvent::RunTakenOver { lost, .. } => self.lost += lost,
             RunEvent::PrecheckDecided { decision: Decision::Recheck } => self.prechecks.clear(),
             _ => {}
         }
@@ -102,6 +107,7 @@ impl Notes {
             effects: effects.collect(),
             without_undo,
             cleanups: cleanups.map(|(id, error)| (*id, error.clone())).collect(),
+            lost: self.lost,
         }
     }
 }

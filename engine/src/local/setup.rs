@@ -59,6 +59,8 @@ pub struct DeadRun<'a> {
     pub history: &'a [Record],
     /// What it is taken over for.
     pub purpose: Purpose,
+    /// How many records its journal has lost.
+    pub lost: u64,
 }
 
 /// How a run ended.

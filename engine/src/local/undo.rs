@@ -345,6 +345,10 @@ fn may_pass(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Busy | ErrorClass::Unreachable | ErrorClass::Timeout)
 }
 
+fn count(records: u64) -> String {
+    if records == 1 { "record".into() } else { format!("{records} records") }
+}
+
 /// Looks for everything that the run made.
 pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) -> Leftovers {
     let mut leftovers = Leftovers::default();
@@ -388,6 +392,13 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
         let step = plan.step(id);
         let times = if tries > 1 { format!(", {tries} times") } else { String::new() };
         leftovers.without_undo.push(format!("`{}`: {}{times}", step.id, step.description.title));
+    }
+    if claims.lost > 0 {
+        leftovers.unknown.push(Leftover {
+            what: format!("what the last {} of the journal told of", count(claims.lost)),
+            why: "the journal was damaged, and has lost them".into(),
+            remove_with: String::new(),
+        });
     }
     for (id, error) in claims.cleanups {
         let step = plan.step(id);

@@ -169,13 +169,10 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
             Some(Outcome::Unknown { error }) => line("unknown", step).tone(Tone::Bad).text(&error.message),
             None => line("settled", step).text("its effect has not happened"),
         },
-        RunEvent::RunTakenOver { purpose } => Line::new("run", escape(&summary.playbook))
+        RunEvent::RunTakenOver { purpose, .. } => Line::new("run", escape(&summary.playbook))
             .tone(Tone::Strong)
             .text(&summary.run)
-            .text(match purpose {
-                Purpose::Resume => "goes on where it died",
-                Purpose::Undo => "had died; what it did is undone",
-            }),
+            .text(taken_over(summary, *purpose)),
         RunEvent::RunAborted { signal } => Line::new("signal", signal_name(*signal))
             .tone(Tone::Bad)
             .text("given up; what was not undone yet is left for: shakedown recover"),
@@ -223,6 +220,16 @@ pub fn signal_name(signal: i32) -> String {
         2 => "SIGINT".into(),
         15 => "SIGTERM".into(),
         other => format!("signal {other}"),
+    }
+}
+
+/// What becomes of a run that another process takes over, in words.
+#[must_use]
+pub fn taken_over(summary: &Summary, purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Resume => "goes on where it died",
+        Purpose::Undo if summary.leftovers.is_some() => "had left something; its undo is tried again",
+        Purpose::Undo => "had died; what it did is undone",
     }
 }
 

@@ -67,7 +67,6 @@ pub fn short_id(id: &str) -> String {
 
 fn head(summary: &Summary, style: Style) -> String {
     let (word, tone) = match summary.ending {
-        Some(Ending::Passed) if summary.exit_code == Some(4) => ("LEFTOVERS", Tone::Bad),
         Some(ending @ Ending::Passed) => (ending.word(), Tone::Good),
         Some(ending @ Ending::Refused) => (ending.word(), Tone::Warn),
         Some(ending) => (ending.word(), Tone::Bad),

@@ -138,7 +138,7 @@ impl Summary {
                 self.finish_step(*step, *attempt, outcome, 0);
             }
             RunEvent::StepSettled { step, attempt, outcome: None } => self.never_happened(*step, *attempt),
-            RunEvent::RunTakenOver { purpose } => self.taken_over(*purpose),
+            RunEvent::RunTakenOver { purpose, .. } => self.taken_over(*purpose),
             RunEvent::RunAborted { .. } => {
                 self.ending = Some(Ending::Aborted);
                 self.exit_code = Some(4);
@@ -257,6 +257,7 @@ impl Summary {
     fn finish_undo(&mut self, step: StepId, result: &Result<Undone, StepError>, took_ms: u64) {
         let Some(undo) = self.step_mut(step).and_then(|step| step.undo.as_mut()) else { return };
         undo.took_ms = Some(took_ms);
+        (undo.left, undo.error) = (None, None);
         match result {
             Ok(Undone::Removed) => undo.status = UndoStatus::Removed,
             Ok(Undone::NothingToDo) => undo.status = UndoStatus::NothingToDo,
@@ -279,6 +280,9 @@ impl Summary {
         self.finished_at = Some(rfc3339(at_ms));
         self.exit_code = Some(exit_code(verdict, self.leftovers.as_ref().unwrap_or(&Default::default())));
         self.ending = Some(match verdict {
+            Verdict::Passed | Verdict::Recovered if self.exit_code == Some(4) => Ending::Leftovers,
+            // It passed and left something; a recovery has dealt with that.
+            Verdict::Passed if self.given_up => Ending::Recovered,
             Verdict::Passed => Ending::Passed,
             Verdict::Refused => Ending::Refused,
             Verdict::Failed => Ending::Failed,

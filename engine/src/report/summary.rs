@@ -95,8 +95,10 @@ pub enum Ending {
     Errored,
     /// A signal ended it.
     Interrupted,
-    /// It died, and a recovery undid it.
+    /// It died or had left something, and a recovery undid it.
     Recovered,
+    /// Nothing failed, and something is left or cannot be told.
+    Leftovers,
     /// A third signal gave it up before its undo was over.
     Aborted,
 }
@@ -336,6 +338,7 @@ impl Ending {
             Self::Errored => "ERRORED",
             Self::Interrupted => "INTERRUPTED",
             Self::Recovered => "RECOVERED",
+            Self::Leftovers => "LEFTOVERS",
             Self::Aborted => "ABORTED",
         }
     }

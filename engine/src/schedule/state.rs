@@ -77,7 +77,9 @@ pub(super) struct StepRecord {
     pub(super) blocked: bool,
     /// Given out, and its event has not come back.
     pub(super) issued: bool,
-    /// Attempts that died with the owner of the run: they do not count as tries.
+    /// The last attempt that began.
+    pub(super) tried: u32,
+    /// Attempts that do not count as tries: they died with the owner of the run, or came before it was taken over.
     pub(super) lost: u32,
     /// With what an attempt in doubt ended; nothing if it died with the owner of the run.
     pub(super) doubt: Option<ErrorClass>,
@@ -120,6 +122,7 @@ impl Scheduler {
                 })?;
                 let record = &mut self.steps[step.0];
                 record.state = StepState::Running { attempt };
+                record.tried = attempt;
                 record.touched |= intent.is_some();
                 record.issued = false;
             }
@@ -143,14 +146,15 @@ impl Scheduler {
                 }
                 self.decide(*decision);
             }
-            (
-                Stage::New | Stage::Over,
-                RunEvent::Interrupted { .. } | RunEvent::RunAborted { .. } | RunEvent::RunTakenOver { .. },
-            ) => {
+            (Stage::New | Stage::Over, RunEvent::Interrupted { .. } | RunEvent::RunAborted { .. })
+            | (Stage::New, RunEvent::RunTakenOver { .. }) => {
                 return Err(self.illegal(event, "the run is not under way"));
             }
+            (Stage::Over, RunEvent::RunTakenOver { .. }) if !self.left_something() => {
+                return Err(self.illegal(event, "the run is over, and left nothing"));
+            }
             (_, RunEvent::RunAborted { .. }) => {}
-            (_, RunEvent::RunTakenOver { purpose }) => self.take_over(*purpose),
+            (_, RunEvent::RunTakenOver { purpose, .. }) => self.take_over(*purpose),
             (_, RunEvent::Interrupted { signal }) => {
                 self.signal.get_or_insert(*signal);
                 if self.stage == Stage::Asking {
@@ -333,6 +337,42 @@ impl Scheduler {
                 self.stage = self.after_stop();
             }
         }
+        self.try_again();
+    }
+
+    fn left_something(&self) -> bool {
+        self.leftovers.as_ref().is_some_and(|leftovers| !leftovers.is_clean())
+    }
+
+    /// What an undo or a cleanup has left is tried again, and looked for again: what stood in the way may be gone.
+    fn try_again(&mut self) {
+        let cleans_up =
+            matches!(self.stage, Stage::In(Phase::Cleanup) | Stage::Between(Next::Phase(Phase::Cleanup)));
+        let is_checked = matches!(self.stage, Stage::Checking | Stage::Checked | Stage::Over);
+        // Who quit after its prechecks has done nothing.
+        if !(cleans_up || is_checked) || self.decision == Some(Decision::Quit) {
+            return;
+        }
+        let mut again = false;
+        for step in 0..self.nodes.len() {
+            let (node, record) = (&self.nodes[step], &mut self.steps[step]);
+            if record.undo == UndoState::Left {
+                record.undo = UndoState::None;
+                again = true;
+            }
+            let failed = matches!(record.state, StepState::Failed | StepState::Unknown);
+            if is_checked && node.phase == Phase::Cleanup && failed && !node.continue_on_error {
+                record.state = StepState::Lost { attempt: record.tried + 1 };
+                record.lost = record.tried;
+                again = true;
+            }
+        }
+        if again {
+            self.stage = Stage::Between(Next::Undo);
+        } else if is_checked {
+            self.stage = Stage::Checking;
+        }
+        self.leftovers = None;
     }
 
     /// A step has come to rest, or waits for its next try; `class` says with what it failed.

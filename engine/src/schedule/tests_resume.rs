@@ -4,7 +4,10 @@ use super::{
     tests::{Fate, Simulation, node, world},
     *,
 };
-use crate::event::{Outcome, Purpose, RunEvent};
+use crate::{
+    event::{Outcome, Purpose, RunEvent},
+    step::{Leftover, Undone},
+};
 use proptest::prelude::*;
 
 /// How often the effect of a step happened: attempts that are known to have succeeded, and those that died with their
@@ -34,7 +37,7 @@ fn taken_over(
     let mut next = Simulation::new(nodes.to_vec(), fates.to_vec()).replay(history);
     next.decision = Decision::Continue;
     next.happened = happened.to_vec();
-    next.emit(RunEvent::RunTakenOver { purpose });
+    next.emit(RunEvent::RunTakenOver { purpose, lost: 0 });
     next
 }
 
@@ -112,6 +115,54 @@ fn a_recovery_goes_straight_to_the_undo_and_cleans_up() {
     assert_eq!(end.verdict(), Some(Verdict::Recovered));
     assert_eq!(end.started(2), None, "no diagnostics of a moment that is long gone");
     assert!(end.undo(0).0 > end.undo(1).1 && end.started(3) > end.undo(0).1, "{:#?}", end.history);
+}
+
+#[test]
+fn what_was_left_is_tried_again_and_looked_for_again() {
+    let left = || Leftovers { left: vec![Leftover::default()], ..Leftovers::default() };
+    let nodes = vec![node(Phase::Prepare, &[]), node(Phase::Prepare, &[]), node(Phase::Cleanup, &[])];
+    let fates = [Fate::Done, Fate::Done, Fate::Failed];
+    let whole = Simulation::new(nodes.clone(), fates.to_vec()).run(&[0], None);
+    // The undo of the first has left something, and the last look has seen that.
+    let history: Vec<RunEvent> = whole
+        .history
+        .into_iter()
+        .map(|event| match event {
+            RunEvent::UndoFinished { step: StepId(0), took_ms, .. } => RunEvent::UndoFinished {
+                step: StepId(0),
+                result: Ok(Undone::Left(Leftover::default())),
+                took_ms,
+            },
+            RunEvent::LeftoversChecked { .. } => RunEvent::LeftoversChecked { leftovers: left() },
+            other => other,
+        })
+        .collect();
+    let undos = |history: &[RunEvent], id: usize| {
+        history.iter().filter(|event| matches!(event, RunEvent::UndoStarted { step } if step.0 == id)).count()
+    };
+    let checks = |history: &[RunEvent]| {
+        history.iter().filter(|event| matches!(event, RunEvent::LeftoversChecked { .. })).count()
+    };
+    // Also if it died between the look and its end.
+    for cut in [history.len() - 1, history.len()] {
+        for purpose in [Purpose::Undo, Purpose::Resume] {
+            let end =
+                taken_over(&nodes, &[Fate::Done; 3], &history[..cut], purpose, &[true; 3]).go_on(&[0], None);
+            assert_eq!(end.verdict(), Some(Verdict::Passed), "{:#?}", end.history);
+            assert_eq!((undos(&end.history, 0), undos(&end.history, 1)), (2, 1), "{:#?}", end.history);
+            assert_eq!(checks(&end.history), 2);
+            let again = end
+                .history
+                .iter()
+                .filter(|event| matches!(event, RunEvent::StepStarted { step: StepId(2), .. }));
+            assert_eq!(again.count(), 2, "a cleanup that failed is tried again");
+        }
+    }
+    // One that is over and clean stays so.
+    let clean = Simulation::new(nodes.clone(), vec![Fate::Done; 3]).run(&[0], None);
+    let mut over = Simulation::new(nodes, vec![Fate::Done; 3]).replay(&clean.history);
+    let again = RunEvent::RunTakenOver { purpose: Purpose::Undo, lost: 0 };
+    assert!(over.scheduler.apply(&again).is_err());
 }
 
 #[test]

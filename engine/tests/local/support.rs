@@ -455,7 +455,7 @@ impl Stage {
             journal: &mut self.journal,
             reporters: &mut [],
             asker: &mut asker,
-            dead: purpose.map(|purpose| DeadRun { history: &history, purpose }),
+            dead: purpose.map(|purpose| DeadRun { history: &history, purpose, lost: 0 }),
             signals: Signals::listen(),
             faults: self.faults.clone(),
         };

@@ -5,11 +5,12 @@ use crate::journal::JournalError;
 use nix::sys::statfs::{
     AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs,
 };
+use nix::unistd::geteuid;
 use rusqlite::{Connection, OpenFlags};
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
 
 /// Journals beyond this size, in bytes, are not read as a whole at every start.
-const READ_WHOLE: u64 = 16 << 20;
+const READ_WHOLE: u64 = 1 << 20;
 /// The numbers of CIFS, SMB2, 9P and Ceph, which the library does not name.
 const MORE_NETWORK: [i64; 4] = [0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400];
 
@@ -31,6 +32,42 @@ pub(super) fn refuse_network(dir: &Path) -> Result<(), JournalError> {
             .hint("a journal needs a disk of this machine: --state-dir DIR or SHAKEDOWN_STATE_DIR"));
     }
     Ok(())
+}
+
+/// Whether a link may stand in for a folder or file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    /// The state folder itself may be reached by one.
+    Followed,
+    /// Nothing in it is one.
+    Refused,
+}
+
+/// Refuses what others may write or have put there: a recovery does what the journal says, with the rights of who calls it.
+/// What is not there may be made.
+pub(super) fn refuse_others(path: &Path, links: Links) -> Result<(), JournalError> {
+    let look = match links {
+        Links::Followed => fs::metadata(path),
+        Links::Refused => fs::symlink_metadata(path),
+    };
+    let found = match look {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| cannot("look at", path, error))?,
+    };
+    let me = geteuid().as_raw();
+    let why = if found.is_symlink() {
+        "it is a link".to_owned()
+    } else if found.uid() != me {
+        format!("it belongs to user {}, and this is user {me}", found.uid())
+    } else if found.mode() & 0o022 != 0 {
+        format!("others may write it (mode {:04o})", found.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    let shown = path.display();
+    Err(JournalError::new(format!("`{shown}` cannot be trusted: {why}")).hint(format!(
+        "look who made it: ls -ld {shown}; or choose another folder: --state-dir DIR or SHAKEDOWN_STATE_DIR"
+    )))
 }
 
 /// Looks, without a change, whether a journal is whole.

@@ -1,6 +1,6 @@
 //! Forgetting old runs.
 
-use super::{Store, lock, now_ms, to_i64};
+use super::{RunState, Store, guard, lock::LockFile, now_ms, to_i64};
 use crate::{journal::JournalError, quantity::Millis};
 use rusqlite::params;
 use std::{collections::BTreeSet, fs, time::Duration};
@@ -10,23 +10,23 @@ use std::{collections::BTreeSet, fs, time::Duration};
 pub struct Pruned {
     /// Runs that are forgotten.
     pub runs: usize,
-    /// Dead runs that are older, and kept: what they left is known only by their journal.
-    pub dead: usize,
+    /// Runs that are as old, and kept because they died or left something: what that is is known only by their journal.
+    pub open: usize,
 }
 
 impl Store {
-    /// Forgets all runs that ended longer ago than `older`. Dead runs stay until they are recovered.
+    /// Forgets all runs that ended longer ago than `older`. Those that died or left something stay until they are recovered.
     ///
     /// # Errors
     /// The journal cannot be written.
     pub fn prune(&self, older: Duration) -> Result<Pruned, JournalError> {
         let before = now_ms().saturating_sub(Millis::from(older).0);
-        let dead = self.runs()?.iter().filter(|row| row.is_dead() && row.started_ms < before).count();
+        let open = self.open_runs()?.iter().filter(|row| row.is_open() && row.started_ms < before).count();
         let failed = |error: rusqlite::Error| JournalError::new(format!("cannot prune the journal: {error}"));
-        let connection = lock(&self.connection);
+        let connection = guard(&self.connection);
         let runs = connection
             .execute(
-                "DELETE FROM runs WHERE finished_ms IS NOT NULL AND finished_ms < ?1",
+                "DELETE FROM runs WHERE finished_ms < ?1 AND verdict IS NOT NULL AND coalesce(remains, 0) = 0",
                 params![to_i64(before)],
             )
             .map_err(failed)?;
@@ -36,24 +36,50 @@ impl Store {
         }
         drop(connection);
         self.sweep()?;
-        Ok(Pruned { runs, dead })
+        Ok(Pruned { runs, open })
     }
 
-    /// Removes locks and reserves of runs that are over.
-    fn sweep(&self) -> Result<(), JournalError> {
-        let open: BTreeSet<String> =
-            self.runs()?.into_iter().filter(|row| row.finished_ms.is_none()).map(|row| row.id).collect();
-        for (folder, ending) in [("locks", ".lock"), ("scratch", ".reserve")] {
-            for entry in fs::read_dir(self.dir.join(folder)).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let run = name.to_str().and_then(|name| name.strip_suffix(ending));
-                let Some(run) = run.filter(|run| !run.starts_with("named-") && !open.contains(*run)) else {
-                    continue;
-                };
-                // A run that is just being made has its lock before its row.
-                if let Ok(Some(held)) = self.lock_run(run) {
-                    let _stays = fs::remove_file(entry.path());
-                    held.remove();
+    /// Forgets a run, whatever it left.
+    ///
+    /// # Errors
+    /// There is no such run, a living process owns it, or the journal cannot be written.
+    pub fn forget(&self, id: &str) -> Result<String, JournalError> {
+        let run = match self.lost_runs()?.into_iter().find(|lost| lost.id == id) {
+            Some(lost) => lost.id,
+            None => self.pick(id)?.id,
+        };
+        let Some(lock) = LockFile::take(&self.lock_path(&run))? else {
+            return Err(JournalError::new(format!("run `{run}` is under way"))
+                .hint("wait for it, or stop it in good order: kill -INT PID"));
+        };
+        guard(&self.connection)
+            .execute("DELETE FROM runs WHERE id = ?1", [&run])
+            .map_err(|error| JournalError::new(format!("cannot write the journal: {error}")))?;
+        let _none = fs::remove_file(self.reserve_path(&run));
+        lock.remove();
+        Ok(run)
+    }
+
+    /// Removes locks and reserves of runs that are over, or died before they had begun.
+    ///
+    /// # Errors
+    /// The journal or a lock cannot be read.
+    pub fn sweep(&self) -> Result<(), JournalError> {
+        let open: BTreeSet<String> = self.open_runs()?.into_iter().map(|row| row.id).collect();
+        let lost: BTreeSet<String> = self.lost_runs()?.into_iter().map(|lost| lost.id).collect();
+        let reserves = fs::read_dir(self.dir.join("scratch")).into_iter().flatten().flatten();
+        let names = reserves.filter_map(|entry| entry.file_name().into_string().ok());
+        let reserved = names.filter_map(|name| name.strip_suffix(".reserve").map(str::to_owned));
+        for run in self.locked()?.into_iter().chain(reserved.collect::<Vec<_>>()) {
+            if open.contains(&run) || lost.contains(&run) {
+                continue;
+            }
+            // A run that is just being made has its lock before its row.
+            if let Ok(Some(lock)) = LockFile::take(&self.lock_path(&run)) {
+                let has_row = self.pick(&run).is_ok_and(|row| row.state() != RunState::Over);
+                if !has_row {
+                    let _none = fs::remove_file(self.reserve_path(&run));
+                    lock.remove();
                 }
             }
         }
