@@ -51,15 +51,23 @@ pub(super) fn one(pid: u32) -> io::Result<Option<Process>> {
     one_below(Path::new("/proc"), pid)
 }
 
+/// How often what cannot be understood is read again.
+const READS: u32 = 1_000;
+
 fn one_below(proc: &Path, pid: u32) -> io::Result<Option<Process>> {
     let path = proc.join(pid.to_string()).join("stat");
-    match fs::read(&path) {
-        Ok(stat) => parse(pid, &stat).map(Some).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("`{}` cannot be understood", path.display()))
-        }),
-        Err(error) if has_ended(&error) => Ok(None),
-        Err(error) => Err(error),
+    // Of one that ends while it is read only a part may come; a moment later it is not there.
+    for _ in 0..READS {
+        match fs::read(&path) {
+            Ok(stat) => match parse(pid, &stat) {
+                Some(process) => return Ok(Some(process)),
+                None => std::thread::yield_now(),
+            },
+            Err(error) if has_ended(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{}` cannot be understood", path.display())))
 }
 
 /// Whether a file of a process cannot be read because there is no such process any more.
