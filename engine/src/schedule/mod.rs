@@ -4,6 +4,7 @@
 mod delay;
 mod next;
 mod state;
+mod takeover;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
