@@ -91,6 +91,11 @@ impl Identity {
         &self.boot
     }
 
+    /// Whether this boot of this machine has told it: only then is its device known by its number.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot == *BOOT
+    }
+
     /// Its number on that device.
     pub(crate) fn inode(&self) -> u64 {
         self.inode

@@ -3,12 +3,13 @@
 
 mod scripts;
 
+use crate::sh::NO_TOOL;
 use engine::{
     ErrorClass, StepError,
     host::{Cancel, Exec, Host, Output, shell_word},
     step::{Leftover, Presence, Services, Undone},
 };
-use scripts::{CHANGED, CORRUPT, NO_FOLDER, NO_TOOL, OTHER_FOLDER, SWAPPED, Script, UNSEEN};
+use scripts::{CHANGED, CORRUPT, NO_FOLDER, OTHER_FOLDER, SWAPPED, Script, UNSEEN};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,

@@ -24,6 +24,14 @@ gone() {
 }
 "#;
 
+/// Defines `need`: the first of these tools that the host lacks is named, and is the end with [`NO_TOOL`].
+pub(crate) const NEED: &str = r#"
+need() { for x; do command -v "$x" >/dev/null 2>&1 || { echo "$x" >&2; exit 97; }; done; }
+"#;
+
+/// The host lacks a tool.
+pub(crate) const NO_TOOL: i32 = 97;
+
 /// A path that no program takes for an option.
 pub(crate) fn plain(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("./{path}") }

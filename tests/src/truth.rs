@@ -54,6 +54,8 @@ pub struct Row<'a> {
     pub silent: &'a [&'a str],
     /// What may and must be different afterwards: how the lines of the difference begin (`+ file x`, `~ row it.db`).
     pub differs: &'a [&'a str],
+    /// What puts right afterwards what stood in the way: lines for a shell.
+    pub mend: &'a str,
     /// The commands that it printed are typed, and then this is what is still different.
     pub typed: Option<&'a [&'a str]>,
     /// At the end there is nothing to recover.
@@ -122,6 +124,7 @@ impl Row<'_> {
         says: &[],
         silent: &[],
         differs: &[],
+        mend: "",
         typed: None,
         over: true,
     };
@@ -220,6 +223,7 @@ impl<'a> Judge<'a> {
         }
         self.said(&said)?;
         self.differs(&before, row.differs, &said)?;
+        world.sh_ok(row.mend);
         if let Some(still) = row.typed {
             self.type_in(&said)?;
             self.differs(&before, still, &said)?;

@@ -2,6 +2,7 @@
 //! renamed, all by open folders and files: a path may lead elsewhere a moment later.
 
 mod aside;
+mod handle;
 mod spot;
 mod trace;
 mod tree;
@@ -263,7 +264,7 @@ impl Making {
     /// Writes down what it is, and gives it its name only if that is still free.
     fn publish(&self, file: &File, spot: &Spot, beside: &Spot) -> Result<(), StepError> {
         let made = Identity::of_new(file).map_err(|error| self.cannot(&error))?;
-        let intent = Intent { made: Some(made.clone()), ..self.intent.clone() };
+        let intent = Intent { made: Some(made.clone()), handle: handle::of(file), ..self.intent.clone() };
         // Whoever may write to the folder can have put something else under the hidden name.
         self.still(&made, beside)?;
         tokio::runtime::Handle::current().block_on(self.cx.amend(&intent))?;
@@ -310,6 +311,13 @@ impl Making {
             _ => error,
         }
     }
+}
+
+/// What the kernel finds it by, if it can be asked.
+pub(super) fn handle(path: &str) -> Option<String> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    handle::of(rustix::fs::open(path, flags, Mode::empty()).ok()?)
 }
 
 /// Puts a file aside, or removes it for good.

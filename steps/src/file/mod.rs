@@ -49,6 +49,9 @@ pub struct Intent {
     /// What was made, known before it got its name; for `remove`, what was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made: Option<Identity>,
+    /// What the kernel of this machine finds that by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handle: Option<String>,
     /// For a step that nobody takes back: it was run before, was killed, and all is there already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     done: bool,
@@ -164,7 +167,10 @@ impl Step for File {
             Action::Remove(path) if !now.exists && params.must_exist => {
                 Err(StepError::new(ErrorClass::NotFound, format!("there is no file `{path}`")))
             }
-            Action::Remove(_) => Ok(Intent { found: now.exists.then_some(now), made: is, ..intent }),
+            Action::Remove(path) => {
+                let handle = cx.host.is_local().then(|| local::handle(path)).flatten();
+                Ok(Intent { found: now.exists.then_some(now), made: is, handle, ..intent })
+            }
             _ => {
                 let sha256 = match action {
                     Action::Copy(from, _) => Some(self.hash(cx, from).await?),

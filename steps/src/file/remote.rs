@@ -8,7 +8,10 @@ use super::{
     content::{Source, wanted},
     exists,
 };
-use crate::{identity::Identity, sh::plain};
+use crate::{
+    identity::Identity,
+    sh::{NO_TOOL, plain},
+};
 use engine::{
     StepError,
     error::ErrorClass,
@@ -82,6 +85,11 @@ fn failed(cx: &Context, path: &str, what: &str, done: &engine::host::Output) -> 
             return StepError::new(ErrorClass::Invalid, message);
         }
         (Some(scripts::DENIED), _) => ErrorClass::Denied,
+        (Some(NO_TOOL), tool) => {
+            let message = format!("`{host}` has no `{}`", tool.trim());
+            return StepError::new(ErrorClass::Unsupported, message)
+                .hint(format!("install it on `{host}` (coreutils or busybox have it)"));
+        }
         (Some(44), _) => ErrorClass::NotFound,
         (_, text)
             if ["permission denied", "not permitted", "read-only"].iter().any(|it| text.contains(it)) =>

@@ -3,6 +3,7 @@
 //! place; they know files by device, inode and, where the host
 //! tells it and does not change it, time of birth; and they tell what they met by their status.
 
+use crate::sh::NEED;
 use engine::host::Exec;
 
 /// The bytes are not those that were sent.
@@ -17,14 +18,11 @@ pub(super) const NO_FOLDER: i32 = 94;
 pub(super) const OTHER_FOLDER: i32 = 95;
 /// What is there could not be seen.
 pub(super) const UNSEEN: i32 = 96;
-/// The host lacks a tool.
-pub(super) const NO_TOOL: i32 = 97;
-
 /// `$1` is the folder, `$2` its identity if it has to be that one. `see` tells the identity of what has a name, or `gone`
 /// if the system says that nothing has it; all else is unknown. `what` tells also its hash if it is a file or leads to one.
 const COMMON: &str = r#"
 unset CDPATH
-for x in stat sha256sum; do command -v "$x" >/dev/null 2>&1 || { echo "$x" >&2; exit 97; }; done
+need stat sha256sum chmod mv rm
 see() {
   o=$(stat -c "$F" -- "$1" 2>&1) && { printf '%s\n' "$o"; return 0; }
   case $o in *": No such file or directory") echo gone; return 0 ;; esac
@@ -56,7 +54,7 @@ shift 2
 
 /// What has the name `$1`, for any path; it follows links.
 const LOOK: &str = r#"
-command -v sha256sum >/dev/null 2>&1 || { echo sha256sum >&2; exit 97; }
+need stat sha256sum
 o=$(stat -L -c '%s %a %F' -- "$1" 2>&1) || {
   case $o in *": No such file or directory"|*": Not a directory")
     if [ -L "$1" ]; then echo other; else echo nothing; fi; exit 0 ;;
@@ -231,7 +229,7 @@ impl Script {
             Self::Beginning => ("", r#"h=$(head -c "$2" <"$1" | sha256sum) && echo "${h%% *}""#),
             Self::Rest => ("PATH=$P\n", r#"exec tail -c "+$2" -- "$1""#),
         };
-        let script = format!("P=$PATH; PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH\n{common}{text}");
+        let script = format!("P=$PATH; PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH\n{NEED}{common}{text}");
         let words = ["/bin/sh", "-c", &script, "sh"];
         Exec::new(words.iter().chain(arguments).copied()).env("LC_ALL", "C")
     }

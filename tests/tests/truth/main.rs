@@ -28,9 +28,13 @@
 
 mod engine;
 mod files;
+mod files_anywhere;
+mod files_hosts;
 mod hosts;
 mod json;
 mod judge;
+mod kinds;
+mod obstacles;
 mod postgres;
 mod process;
 mod redis;

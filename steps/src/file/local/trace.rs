@@ -2,8 +2,10 @@
 //! missing does not tell.
 //!
 //! While the run lives, the kernel tells: a watch on the file itself gives word of its end and keeps neither the file nor
-//! its mount busy, as an open descriptor would. After a crash only a search can tell.
+//! its mount busy, as an open descriptor would. After a crash the kernel is asked by the file's handle; where it does not
+//! answer, only a search can tell.
 
+use super::handle::{self, Answer};
 use crate::identity::Identity;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use std::{
@@ -117,35 +119,86 @@ pub(super) fn is_told_of(key: &str) -> bool {
     matches!(word(key), Some(Word::Moved | Word::Lives))
 }
 
-/// Finds out what became of a file that is not where it was. `folder` is where it stood, `same` whether that is
-/// still there; `visible` says that no mount hides what stood there: only then does a search that finds nothing tell anything.
-pub(super) fn fate(key: &str, made: &Identity, folder: &Path, same: bool, visible: bool) -> Fate {
-    if is_deleted(key) {
-        return Fate::Deleted;
-    }
-    let until = Instant::now() + SEARCH;
-    let mut search = Search { made, until, complete: true, done: Vec::new() };
-    // Mostly it has another name in the same folder.
-    if same && let Some(at) = search.folder(folder, &mut Vec::new()) {
-        return Fate::At(at);
-    }
-    let Some((root, whole)) = root_of(made.device()) else {
-        return Fate::Unknown("its file system is not mounted here any more".into());
-    };
-    // A folder that has another name is mostly not far from where it was.
-    let near = std::path::absolute(folder).ok().and_then(|folder| Some(folder.parent()?.to_owned()));
-    for start in near.into_iter().chain([root]) {
-        if let Some(at) = search.below(&start) {
+/// A file that is not where it was.
+pub(super) struct Lost<'a> {
+    /// The hidden name that only its step has.
+    pub(super) key: &'a str,
+    pub(super) made: &'a Identity,
+    /// What the kernel finds it by, if it can be asked.
+    pub(super) handle: Option<&'a str>,
+    /// Where it stood.
+    pub(super) folder: &'a Path,
+    /// Whether that is still there.
+    pub(super) same: bool,
+    /// Whether no mount hides what stood there: only then does a search that finds nothing tell anything.
+    pub(super) visible: bool,
+}
+
+impl Lost<'_> {
+    /// Finds out what became of it.
+    pub(super) fn fate(&self) -> Fate {
+        if is_deleted(self.key) {
+            return Fate::Deleted;
+        }
+        let made = self.made;
+        let exists = match self.ask() {
+            Answer::Deleted => return Fate::Deleted,
+            Answer::Exists(at) if Identity::of(&at).is_ok_and(|now| now.is_some_and(|now| now.is(made))) => {
+                return Fate::At(at);
+            }
+            Answer::Exists(_) => true,
+            Answer::Nothing => false,
+        };
+        let until = Instant::now() + SEARCH;
+        let mut search = Search { made, until, complete: true, done: Vec::new() };
+        // Mostly it has another name in the same folder.
+        if self.same
+            && let Some(at) = search.folder(self.folder, &mut Vec::new())
+        {
             return Fate::At(at);
         }
+        let Some((root, whole)) = root_of(made.device()) else {
+            return Fate::Unknown(match self.same {
+                // An overlay numbers files as the layer does in which they are.
+                true => "it was deleted or moved: its file system cannot be searched".into(),
+                false => "its file system is not mounted here any more".into(),
+            });
+        };
+        // A folder that has another name is mostly not far from where it was.
+        let near = std::path::absolute(self.folder).ok().and_then(|folder| Some(folder.parent()?.to_owned()));
+        for start in near.into_iter().chain([root]) {
+            if let Some(at) = search.below(&start) {
+                return Fate::At(at);
+            }
+        }
+        let seen_all = search.complete && whole && self.visible && !exists;
+        match word(self.key) {
+            Some(Word::Deleted) => Fate::Deleted,
+            Some(Word::Moved) => Fate::Unknown("it was moved, and is not to be found".into()),
+            _ if seen_all => Fate::Deleted,
+            Some(Word::Lives) => Fate::Unknown("it still exists, and is not to be found".into()),
+            None if exists => Fate::Unknown("it still exists, and is not to be found".into()),
+            None => {
+                Fate::Unknown("it was deleted or moved: not all of its file system can be searched".into())
+            }
+        }
     }
-    let seen_all = search.complete && whole && visible;
-    match word(key) {
-        Some(Word::Deleted) => Fate::Deleted,
-        Some(Word::Moved) => Fate::Unknown("it was moved, and is not to be found".into()),
-        _ if seen_all => Fate::Deleted,
-        Some(Word::Lives) => Fate::Unknown("it still exists, and is not to be found".into()),
-        None => Fate::Unknown("it was deleted or moved: not all of its file system can be searched".into()),
+
+    /// Asks the kernel, on the very file system that it is of: on another its number says nothing.
+    fn ask(&self) -> Answer {
+        let Some(handle) = self.handle else { return Answer::Nothing };
+        let at = match self.same {
+            true => Some(self.folder.to_owned()),
+            // Devices are numbered anew with each boot.
+            false if self.made.is_of_this_boot() => root_of(self.made.device()).map(|(root, _)| root),
+            false => None,
+        };
+        match at.and_then(|at| File::open(at).ok()) {
+            Some(at) if at.metadata().is_ok_and(|it| self.same || it.dev() == self.made.device()) => {
+                handle::find(handle, &at)
+            }
+            _ => Answer::Nothing,
+        }
     }
 }
 

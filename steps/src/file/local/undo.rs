@@ -4,7 +4,7 @@ use super::{
     super::{Action, Advice, Intent, Output, Params},
     is_untouched, output,
     spot::{Spot, split},
-    trace::{self, Fate},
+    trace::{self, Fate, Lost},
     tree::{self, Stopped},
 };
 use crate::identity::Identity;
@@ -243,7 +243,15 @@ impl Undo {
         let (folder, _) = split(&self.target).unwrap_or_default();
         let now = Identity::behind(&folder).ok().flatten();
         let same = now.zip(self.intent.folder.as_ref()).is_some_and(|(now, folder)| now.is(folder));
-        trace::fate(&self.intent.beside, made, &folder, same, is_on(&folder, made.device()))
+        let lost = Lost {
+            key: &self.intent.beside,
+            made,
+            handle: self.intent.handle.as_deref(),
+            folder: &folder,
+            same,
+            visible: is_on(&folder, made.device()),
+        };
+        lost.fate()
     }
 
     /// Puts back what was put aside.

@@ -1,7 +1,7 @@
 //! The small scripts for the `/bin/sh` of a host, GNU or busybox. Paths are arguments, absolute or with `./` before them,
 //! never part of a script. What a script has to say stands on lines that begin with `@`; why it failed is its status.
 
-use crate::sh::GONE;
+use crate::sh::{GONE, NEED};
 use engine::host::Exec;
 
 /// The path exists already.
@@ -21,9 +21,11 @@ pub(super) const NOT_EMPTY: i32 = 63;
 /// The system refused, as a test of the path shows.
 pub(super) const DENIED: i32 = 13;
 
-/// What all of them share besides [`GONE`]: `id_of` prints what a thing is. On overlayfs (794c7630) what stands in a lower layer
+/// What all of them share besides [`GONE`] and [`NEED`]; what makes something asks before for all that takes it back.
+/// `id_of` prints what a thing is. On overlayfs (794c7630) what stands in a lower layer
 /// is born once more with the first write to it: its birth tells nothing, and `on` leaves it out.
 const COMMON: &str = r#"
+need stat
 on() {
   case $(stat -f -c %t -- "$1" 2>/dev/null) in 794c7630) I='%d %i 0' ;; *) I='%d %i %.9W' ;; esac
   F="%f|%s|%a|%Y|%h|%u|%g|$I|%U|%G"
@@ -38,7 +40,8 @@ pub(super) const SEE: &str = r#"
 IFS= read -r boot </proc/sys/kernel/random/boot_id && echo "@boot|$boot"
 see() {
   on "$1"
-  if there "$1" && s=$(stat $3 -c "$F" -- "$1" 2>/dev/null); then echo "@$2|is|$s"
+  if s=$(stat $3 -c "$F" -- "$1" 2>/dev/null); then echo "@$2|is|$s"
+  elif there "$1"; then echo "@$2|denied"
   else gone "$1" && echo "@$2|nothing" || echo "@$2|denied"; fi
 }
 [ -z "$1" ] || see "$1" now
@@ -51,6 +54,10 @@ exit 0"#;
 /// file, for others may write to the folder.
 pub(super) const PREPARE: &str = r#"
 b=$1
+need cat chmod mv rm
+command -v openssl >/dev/null 2>&1 || need sha256sum
+[ -z "$5" ] || need chown
+case $7 in zero) need head ;; sparse) need dd head cmp ;; esac
 on "$2"
 [ "$(folder_id "$2")" = "$3" ] || exit 52
 base=666
@@ -83,6 +90,8 @@ exit 50"#;
 
 /// Makes the folder `$1` under its hidden name, as [`PREPARE`] does. Owner and mode are set from within.
 pub(super) const FOLDER: &str = r#"
+need chmod ls mkdir mv rm rmdir sed
+[ -z "$5" ] || need chown
 on "$2"
 [ "$(folder_id "$2")" = "$3" ] || exit 52
 mask=$(umask); umask 077
@@ -109,6 +118,7 @@ exit 55"#;
 
 /// Puts the file `$1`, which is `$3`, aside as `$2`.
 pub(super) const ASIDE: &str = r#"
+need mv
 there "$1" || { gone "$1"; exit $?; }
 [ "$(id_of "$1")" = "$3" ] || exit 61
 mv -- "$1" "$2" || { [ -w "$4" ] || exit 13; exit 50; }
@@ -123,7 +133,7 @@ rm -f -- "$1" && exit 0
 exit 50"#;
 
 /// Removes the folder `$1`, if it is `$2`; with a `$3` all in it goes first, unless something is mounted in it. It goes into
-/// the folder and works from there, so that nothing can be put in its place.
+/// the folder and works from there, so that nothing can be put in its place. Not every `find` can delete.
 pub(super) const REMOVE_FOLDER: &str = r#"
 [ "$(id_of "$1")" = "$2" ] || exit 61
 from=$PWD
@@ -137,7 +147,11 @@ mount=$(while read -r _ _ _ _ at _; do
 done </proc/self/mountinfo; printf x)
 mount=${mount%x}
 [ -z "$mount" ] || { printf '@mount|%s\n' "$mount"; exit 62; }
-[ -z "$3" ] || find . -xdev -depth ! -name . -delete || exit 50
+if [ -z "$3" ]; then :
+elif find . -maxdepth 0 ! -name . -delete 2>/dev/null; then find . -xdev -depth ! -name . -delete || exit 50
+else
+  for x in ./* ./.[!.]* ./..?*; do ! there "$x" || rm -rf -- "$x" || exit 50; done
+fi
 [ -z "$(ls -A .)" ] || exit 63
 cd "$from" && [ "$(id_of "$1")" = "$2" ] || exit 61
 rmdir -- "$1" && exit 0
@@ -145,8 +159,9 @@ exit 50"#;
 
 /// Finds what has the inode `$2` on the file system of the device `$3`: first in the folder `$1`, then below
 /// `$4`, then in all of it. `$5` is its inode and time of
-/// birth. Prints `@seen` if the search came to its end.
+/// birth. Prints `@seen` if the search came to its end; one that cannot search by inodes has seen nothing.
 pub(super) const FIND: &str = r#"
+[ "$(find / -maxdepth 0 -xdev -inum "$(stat -c %i /)" -exec echo {} \; 2>/dev/null)" = / ] || exit 0
 on "$4"
 tell='printf "@at|"; stat -c "$I" -- "$1"; printf "%s\0\n" "$1"'
 [ -z "$1" ] || find "$1" -xdev -maxdepth 1 -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
@@ -185,7 +200,8 @@ l=$(ls -A -- "$1") || exit 13
 
 /// A script as a command.
 pub(super) fn exec(script: &str, args: &[&str]) -> Exec {
-    let script = [GONE, COMMON, script].concat();
+    let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH";
+    let script = [path, GONE, NEED, COMMON, script].concat();
     let argv = ["/bin/sh", "-c", &script, "sh"].into_iter().chain(args.iter().copied());
     Exec::new(argv).env("LC_ALL", "C")
 }
