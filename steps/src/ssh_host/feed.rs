@@ -11,6 +11,9 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
+/// How soon the second beat follows. `head` of BusyBox takes what comes with the end of the data, and so the first.
+const SOON: Duration = Duration::from_millis(200);
+
 /// How much of a file is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
@@ -74,9 +77,11 @@ pub(super) async fn hold(
     }
     all_sent.store(true, Ordering::Relaxed);
     // The first beat says that the data were all; the others that somebody is still there.
+    let mut pause = SOON;
     loop {
         stdin.write_all(b"\n").await.ok()?;
-        tokio::time::sleep(Duration::from_secs(BEAT_S)).await;
+        tokio::time::sleep(pause).await;
+        pause = Duration::from_secs(BEAT_S);
     }
 }
 

@@ -259,7 +259,8 @@ pub(super) fn guard(
     if text.len() < LONGEST {
         return Ok(Guarded { text, ahead: String::new(), nonce });
     }
-    let text = format!("{start} -c 'eval \"$(head -c {})\"'", script.len());
+    // `head` of BusyBox would take some of the data with it.
+    let text = format!("{start} -c 'eval \"$(dd bs=1 count={} 2>/dev/null)\"'", script.len());
     Ok(Guarded { text, ahead: script, nonce })
 }
 
@@ -372,7 +373,7 @@ mod tests {
         let guarded = guard(&Exec::new(["echo", &word]), "n".into(), &Mark::default(), &Groups::None, None)
             .expect("guards");
         assert!(guarded.text.len() < 100 && guarded.ahead.contains(&shell_word(&word)), "{}", guarded.text);
-        assert!(guarded.text.contains(&format!("head -c {}", guarded.ahead.len())), "{}", guarded.text);
+        assert!(guarded.text.contains(&format!("count={} ", guarded.ahead.len())), "{}", guarded.text);
         let words = vec![word; 20];
         assert!(
             guard(&Exec::new(words), "n".into(), &Mark::default(), &Groups::None, None).is_err(),

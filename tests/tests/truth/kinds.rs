@@ -56,6 +56,18 @@ rows! {
         setup: BUSY, playbook: ALL, says: &["PASSED", "left 0"],
         ..Row::LAB
     };
+    /// A command that is too long for one argument, and data behind it: each gets its own bytes.
+    on_busybox_a_long_command_and_its_stdin_arrive_whole: Row {
+        setup: BUSY,
+        playbook: &format!("hosts: {{ nas: {{ ssh: busy@10.97.2.2 }} }}
+monitor:
+  long:
+    on: nas
+    command: {{ run: [sh, -c, 'cat; echo $#', sh, {0}, {0}], stdin: abcdefgh, reads: true }}
+    expect: out.stdout == \"abcdefgh2\"", "x".repeat(100_000)),
+        says: &["PASSED"],
+        ..Row::LAB
+    };
     /// The recovery is killed anywhere.
     on_busybox_a_recovery_is_recovered_from_anywhere: Row {
         setup: BUSY, playbook: SOME, death: Death::Twice("after:gone"),
