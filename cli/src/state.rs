@@ -4,12 +4,24 @@ use crate::failure::Failure;
 use engine::journal::sqlite::Store;
 use std::path::{Path, PathBuf};
 
-/// The history in this folder, if there is one: to look does not make one.
+/// The history in this folder, if there is one: to look does not make one. It can be read where it cannot be written.
+pub(crate) fn to_look(dir: &Path) -> Result<Option<Store>, Failure> {
+    match dir.join("journal.sqlite").exists() {
+        true => match Store::open(dir) {
+            Ok(store) => Ok(Some(store)),
+            // What is wrong with it is told by the first of the two.
+            Err(error) => Store::look(dir).map(Some).map_err(|_| error.into()),
+        },
+        false => Ok(None),
+    }
+}
+
+/// The history in this folder, if there is one, for who takes back what dead runs did.
 pub(crate) fn existing(dir: &Path) -> Result<Option<Store>, Failure> {
     // A journal that was taken away from under its runs has left their locks.
     let has_locks = || std::fs::read_dir(dir.join("locks")).is_ok_and(|mut locks| locks.next().is_some());
     match dir.join("journal.sqlite").exists() || has_locks() {
-        true => Ok(Some(Store::open(dir)?)),
+        true => Ok(Some(Store::open_to_recover(dir)?)),
         false => Ok(None),
     }
 }

@@ -64,12 +64,16 @@ pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
             Problem::Other(failure) => failure,
         });
     }
-    let store = state::existing(&dir)?;
+    let store = match args.yes {
+        true => state::existing(&dir)?,
+        // To list them a look is enough.
+        false => state::existing(&dir).or_else(|_| state::to_look(&dir))?,
+    };
     let Some(store) = store else { return Ok(nothing(out)) };
     let open: Vec<RunRow> = store.open_runs()?.into_iter().filter(RunRow::is_open).collect();
     let lost = store.lost_runs()?;
     if open.is_empty() && lost.is_empty() {
-        store.sweep()?;
+        let _later = store.sweep();
         return Ok(nothing(out));
     }
     let (open, elsewhere): (Vec<_>, Vec<_>) = open.into_iter().partition(|row| row.elsewhere.is_none());
@@ -103,7 +107,7 @@ pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
             Err(Problem::Other(failure)) => worst = worst.max(failure.print(out)),
         }
     }
-    store.sweep()?;
+    let _later = store.sweep();
     Ok(worst)
 }
 

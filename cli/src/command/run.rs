@@ -16,7 +16,7 @@ use engine::{
     local::run_info,
     plan::{Inputs, Plan},
     playbook::Keep,
-    report::console::count,
+    report::{console::count, escape},
 };
 use std::path::{Path, PathBuf};
 
@@ -101,6 +101,10 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
     services::require_secrets(&plan, out)?;
     let outputs = outputs.map_or_else(|| args.outputs.open(out), Ok)?;
     let store = Store::open(&state)?;
+    if store.is_in_memory() {
+        let shown = escape(&state.to_string_lossy()).into_owned();
+        out.warning(&format!("the history `{shown}` is in memory: a restart of the machine loses it, and what a dead run left is not known then"));
+    }
     tell_of_open_runs(&store, out)?;
     let stage = Stage::new()?;
     let journal = store.create(&plan)?;

@@ -65,7 +65,10 @@ fn age(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
     let dir = state::dir(args.state_dir.as_ref())?;
-    let store = state::existing(&dir)?;
+    let store = match &args.action {
+        Some(Action::Prune { .. } | Action::Forget { .. }) => state::existing(&dir)?,
+        Some(Action::Show { .. }) | None => state::to_look(&dir)?,
+    };
     match &args.action {
         Some(Action::Show { run }) => show(store.as_ref(), run, out)?,
         Some(Action::Prune { older }) => prune(store.as_ref(), *older, out)?,

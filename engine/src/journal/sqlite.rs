@@ -21,9 +21,9 @@ use lock::LockFile;
 use place::Place;
 use reserve::{Reserve, Unnamed};
 use run::Owned;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -62,6 +62,17 @@ fn cannot(what: &str, path: &Path, error: impl std::fmt::Display) -> JournalErro
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::from(since).0
+}
+
+/// A path within a URI.
+fn uri_path(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let shown = |byte: &u8| match plain(*byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    path.as_os_str().as_bytes().iter().map(shown).collect()
 }
 
 /// Waits for its turn to open the journal.
@@ -123,8 +134,7 @@ impl Store {
             .open(&path)
             .map_err(|error| cannot("open the journal", &path, error).hint(choose))?;
         let connection = Connection::open(&path).map_err(|error| cannot("open the journal", &path, error))?;
-        let store =
-            Self { dir: dir.to_owned(), path: path.clone(), connection: Arc::new(Mutex::new(connection)) };
+        let store = Self::over(dir, connection);
         layout::prepare(&store.connection).map_err(|error| {
             let full = || "its disk is full: df -h; or choose another folder: --state-dir DIR".to_owned();
             let usual = || if crate::local::is_full(&path) { full() } else { health::move_away(&path) };
@@ -133,6 +143,55 @@ impl Store {
         })?;
         drop(turn);
         Ok(store)
+    }
+
+    /// The same for who takes back what a dead run did: on a full disk it may have the space that the dead have put by.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn open_to_recover(dir: &Path) -> Result<Self, JournalError> {
+        loop {
+            match Self::open(dir) {
+                Err(_) if crate::local::is_full(dir) && reserve::give_one_back(dir) => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Opens the state folder for a look, where it cannot be written.
+    ///
+    /// # Errors
+    /// It cannot be read, or its layout is another than this version's.
+    pub fn look(dir: &Path) -> Result<Self, JournalError> {
+        let path = dir.join("journal.sqlite");
+        health::refuse_others(dir, Links::Followed)?;
+        health::refuse_others(&path, Links::Refused)?;
+        let failed = |error: rusqlite::Error| cannot("read the journal", &path, error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let readable = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).is_ok()
+        };
+        // With its log it can be read if the index beside it is there, or can be made.
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        let logged = fs::metadata(dir.join("journal.sqlite-wal")).is_ok_and(|log| log.len() > 0);
+        if !readable(&connection) && !logged {
+            let uri = format!("file:{}?immutable=1", uri_path(&path));
+            connection = Connection::open_with_flags(uri, flags).map_err(failed)?;
+        }
+        let store = Self::over(dir, connection);
+        layout::require(&store.connection).map_err(|error| cannot("read the journal", &path, error))?;
+        Ok(store)
+    }
+
+    fn over(dir: &Path, connection: Connection) -> Self {
+        let connection = Arc::new(Mutex::new(connection));
+        Self { dir: dir.to_owned(), path: dir.join("journal.sqlite"), connection }
+    }
+
+    /// Whether the state folder is in memory: a restart of the machine loses it, with all that tells of what is left.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        health::is_in_memory(&self.dir)
     }
 
     /// A private folder for what belongs to a run while it lives.

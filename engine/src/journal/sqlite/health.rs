@@ -3,7 +3,8 @@
 use super::cannot;
 use crate::journal::JournalError;
 use nix::sys::statfs::{
-    AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs,
+    AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC,
+    TMPFS_MAGIC, statfs,
 };
 use nix::unistd::geteuid;
 use rusqlite::{Connection, OpenFlags};
@@ -32,6 +33,13 @@ pub(super) fn refuse_network(dir: &Path) -> Result<(), JournalError> {
             .hint("a journal needs a disk of this machine: --state-dir DIR or SHAKEDOWN_STATE_DIR"));
     }
     Ok(())
+}
+
+/// Whether a folder is in memory.
+pub(super) fn is_in_memory(dir: &Path) -> bool {
+    /// The number of ramfs, which the library does not name.
+    const RAMFS: i64 = 0x8584_58F6;
+    statfs(dir).is_ok_and(|found| [TMPFS_MAGIC, FsType(RAMFS)].contains(&found.filesystem_type()))
 }
 
 /// Whether a link may stand in for a folder or file.

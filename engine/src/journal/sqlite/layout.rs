@@ -28,6 +28,24 @@ const SECOND: &str = "
     CREATE TABLE damaged (run TEXT NOT NULL, seq INTEGER NOT NULL, at_ms, event, sum);
     CREATE INDEX runs_open ON runs (started_ms) WHERE finished_ms IS NULL OR verdict IS NULL OR remains > 0;";
 
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn other(layout: i64) -> JournalError {
+    JournalError::new(format!("its layout is {layout}, this version knows {LAYOUT}"))
+        .hint("use the version of shakedown that wrote it, or another folder: --state-dir DIR")
+}
+
+/// Requires this layout, where nothing can be changed.
+pub(super) fn require(connection: &Mutex<Connection>) -> Result<(), JournalError> {
+    match version(&guard(connection)) {
+        Ok(LAYOUT) => Ok(()),
+        Ok(layout) => Err(other(layout)),
+        Err(error) => Err(JournalError::new(error.to_string())),
+    }
+}
+
 /// Sets the connection up, and brings the tables to this layout.
 pub(super) fn prepare(connection: &Mutex<Connection>) -> Result<(), JournalError> {
     let connection = guard(connection);
@@ -38,14 +56,15 @@ pub(super) fn prepare(connection: &Mutex<Connection>) -> Result<(), JournalError
         _ => JournalError::new(error.to_string()),
     };
     connection.busy_timeout(BUSY).map_err(sql)?;
+    // So that space can be given back bit by bit; of a journal that has tables this changes nothing.
+    connection.pragma_update(None, "auto_vacuum", "incremental").map_err(sql)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(sql)?;
     // Invariant 1: a commit survives a power cut.
     connection.pragma_update(None, "synchronous", "full").map_err(sql)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(sql)?;
-    let layout: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
+    let layout = version(&connection).map_err(sql)?;
     if layout > LAYOUT {
-        return Err(JournalError::new(format!("its layout is {layout}, this version knows {LAYOUT}"))
-            .hint("use the version of shakedown that wrote it, or another folder: --state-dir DIR"));
+        return Err(other(layout));
     }
     for (from, statements) in
         [FIRST, SECOND].into_iter().enumerate().skip(usize::try_from(layout).unwrap_or(0))

@@ -1,6 +1,6 @@
 //! Forgetting old runs.
 
-use super::{RunState, Store, guard, lock::LockFile, now_ms, to_i64};
+use super::{RunState, Store, guard, is_full, lock::LockFile, now_ms, to_i64};
 use crate::{journal::JournalError, quantity::Millis};
 use rusqlite::params;
 use std::{collections::BTreeSet, fs, time::Duration};
@@ -14,29 +14,106 @@ pub struct Pruned {
     pub open: usize,
 }
 
+/// How many runs, and how many records of a run, are forgotten at once: others wait for so long.
+const AT_ONCE: i64 = 64;
+/// How many pages of the file are given back at once.
+const PAGES: i64 = 256;
+/// A run that ended later than this from now, in milliseconds, has the stamp of a clock that was wrong.
+const FUTURE: u64 = 24 * 60 * 60 * 1000;
+
+const OLD: &str =
+    "(finished_ms < ?1 OR finished_ms > ?2) AND verdict IS NOT NULL AND coalesce(remains, 0) = 0";
+
 impl Store {
     /// Forgets all runs that ended longer ago than `older`. Those that died or left something stay until they are recovered.
+    /// Little is changed at once: a living run goes on beside it, and a full disk gets its space back.
     ///
     /// # Errors
     /// The journal cannot be written.
     pub fn prune(&self, older: Duration) -> Result<Pruned, JournalError> {
         let before = now_ms().saturating_sub(Millis::from(older).0);
         let open = self.open_runs()?.iter().filter(|row| row.is_open() && row.started_ms < before).count();
-        let failed = |error: rusqlite::Error| JournalError::new(format!("cannot prune the journal: {error}"));
-        let connection = guard(&self.connection);
-        let runs = connection
-            .execute(
-                "DELETE FROM runs WHERE finished_ms < ?1 AND verdict IS NOT NULL AND coalesce(remains, 0) = 0",
-                params![to_i64(before)],
-            )
-            .map_err(failed)?;
-        if runs > 0 {
-            // Gives the space back; on a full disk, or while another run writes, it stays for later use.
-            let _later = connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
+        let failed = |error: rusqlite::Error| match is_full(&error) {
+            true => JournalError::new("cannot prune the journal: its disk has no space at all")
+                .hint("free a little first: df -h"),
+            false => JournalError::new(format!("cannot prune the journal: {error}")),
+        };
+        let mut runs = 0;
+        let mut at_once = AT_ONCE;
+        loop {
+            match self.forget_some(before, at_once) {
+                Ok(0) => break,
+                Ok(some) => runs += some,
+                Err(error) if is_full(&error) && at_once > 1 => at_once /= 4,
+                // Not even one run at once: record by record.
+                Err(error) if is_full(&error) => self.forget_records(before).map_err(failed)?,
+                Err(error) => return Err(failed(error)),
+            }
+            self.write_back();
         }
-        drop(connection);
+        if runs > 0 {
+            self.shrink();
+        }
         self.sweep()?;
         Ok(Pruned { runs, open })
+    }
+
+    fn forget_some(&self, before: u64, limit: i64) -> rusqlite::Result<usize> {
+        let values = params![to_i64(before), to_i64(now_ms().saturating_add(FUTURE)), limit];
+        let sql = format!("DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE {OLD} LIMIT ?3)");
+        guard(&self.connection).execute(&sql, values)
+    }
+
+    /// Forgets the records of one old run, a few at a time.
+    fn forget_records(&self, before: u64) -> rusqlite::Result<()> {
+        let sql = format!("SELECT id FROM runs WHERE {OLD} LIMIT 1");
+        let values = params![to_i64(before), to_i64(now_ms().saturating_add(FUTURE))];
+        let run: String = guard(&self.connection).query_row(&sql, values, |row| row.get(0))?;
+        let last = "DELETE FROM events WHERE run = ?1 AND seq IN
+                        (SELECT seq FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)";
+        let mut at_once = AT_ONCE;
+        loop {
+            let deleted = guard(&self.connection).execute(last, params![run, at_once]);
+            match deleted {
+                Ok(0) => return Ok(()),
+                Ok(_) => self.write_back(),
+                Err(error) if is_full(&error) && at_once > 1 => at_once /= 4,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Empties the log into the database, as far as others let it.
+    fn write_back(&self) {
+        let _later = guard(&self.connection).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Gives free pages back to the file system.
+    fn shrink(&self) {
+        let number = |pragma: &str| {
+            let connection = guard(&self.connection);
+            connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap_or(0)
+        };
+        // An older journal, which cannot do that bit by bit, does it at once and can from then on; but only if nobody has to wait.
+        if number("auto_vacuum") != 2 {
+            if self.open_runs().is_ok_and(|open| open.iter().all(|row| !row.alive)) {
+                let vacuum = "PRAGMA auto_vacuum = incremental; VACUUM";
+                let _later = guard(&self.connection).execute_batch(vacuum);
+                self.write_back();
+            }
+            return;
+        }
+        let mut free = number("freelist_count");
+        while free > 0 {
+            let some = format!("PRAGMA incremental_vacuum({PAGES})");
+            let _later = guard(&self.connection).execute_batch(&some);
+            self.write_back();
+            let left = number("freelist_count");
+            if left >= free {
+                return;
+            }
+            free = left;
+        }
     }
 
     /// Forgets a run, whatever it left.

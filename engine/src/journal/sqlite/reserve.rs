@@ -118,6 +118,18 @@ impl Reserve {
     }
 }
 
+/// Gives back what one run that nobody owns has put by in a state folder. False if there is none.
+pub(super) fn give_one_back(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir.join("scratch")).into_iter().flatten().flatten();
+    let mut reserves = entries.filter_map(|entry| {
+        let run = entry.file_name().to_str()?.strip_suffix(".reserve")?.to_owned();
+        Some((entry.path(), dir.join("locks").join(format!("{run}.lock"))))
+    });
+    reserves.any(|(path, lock)| {
+        matches!(super::lock::owner(&lock), Ok(super::lock::Owner::None)) && fs::remove_file(path).is_ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::Unnamed;
