@@ -5,7 +5,10 @@ use crate::{
     failure::Failure,
 };
 use engine::report::{Style, Tone};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::{
+    io::{self, ErrorKind, IsTerminal, Write},
+    os::{fd::AsFd, unix::fs::MetadataExt},
+};
 
 /// What both streams may carry.
 #[derive(Clone, Copy, Debug)]
@@ -13,11 +16,20 @@ pub(crate) struct Out {
     color: When,
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
+    /// Whether stderr is the system's journal, which notes the time by itself and wants to know how bad a line is.
+    pub(crate) journaled: bool,
+}
+
+/// Whether stderr leads to the journal, as systemd says it does by device and inode.
+fn is_journaled() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let found = io::stderr().as_fd().try_clone_to_owned().and_then(|fd| std::fs::File::from(fd).metadata());
+    found.is_ok_and(|found| stream == format!("{}:{}", found.dev(), found.ino()))
 }
 
 impl Out {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { color: global.color, quiet: global.quiet, verbose: global.verbose }
+        Self { color: global.color, quiet: global.quiet, verbose: global.verbose, journaled: is_journaled() }
     }
 
     /// The colours of stdout.
@@ -74,15 +86,20 @@ impl Out {
     }
 
     pub(crate) fn error(&self, message: &str) {
-        self.tell(&format!("{} {message}\n", self.stderr_style().paint(Tone::Bad, "error:")));
+        self.noted("<3>", Tone::Bad, "error:", message);
     }
 
     pub(crate) fn warning(&self, message: &str) {
-        self.tell(&format!("{} {message}\n", self.stderr_style().paint(Tone::Warn, "warning:")));
+        self.noted("<4>", Tone::Warn, "warning:", message);
     }
 
     pub(crate) fn hint(&self, hint: &str) {
-        self.tell(&format!("{} {hint}\n", self.stderr_style().paint(Tone::Change, "hint:")));
+        self.noted("<6>", Tone::Change, "hint:", hint);
+    }
+
+    fn noted(&self, priority: &str, tone: Tone, word: &str, text: &str) {
+        let priority = if self.journaled { priority } else { "" };
+        self.tell(&format!("{priority}{} {text}\n", self.stderr_style().paint(tone, word)));
     }
 }
 

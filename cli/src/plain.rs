@@ -26,6 +26,7 @@ pub(crate) struct Plain {
 impl Plain {
     pub(crate) fn new(summary: &Summary, out: &Out) -> Self {
         let lines = Lines::new(summary, out.stderr_style(), TimeZone::system());
+        let lines = if out.journaled { lines.with_priorities() } else { lines };
         let steps = summary.plan().steps.iter().enumerate();
         let ids = steps.map(|(i, step)| (step.id.clone(), StepId(i))).collect();
         Self { lines, out: *out, ids, seen: HashMap::new() }

@@ -2,7 +2,10 @@
 
 use crate::failure::Failure;
 use engine::journal::sqlite::Store;
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
 
 /// The history in this folder, if there is one: to look does not make one. It can be read where it cannot be written.
 pub(crate) fn to_look(dir: &Path) -> Result<Option<Store>, Failure> {
@@ -26,19 +29,30 @@ pub(crate) fn existing(dir: &Path) -> Result<Option<Store>, Failure> {
     }
 }
 
-/// `--state-dir`, else `SHAKEDOWN_STATE_DIR`, else `XDG_STATE_HOME/shakedown`, else `~/.local/state/shakedown`.
+/// `--state-dir`, else `SHAKEDOWN_STATE_DIR`, else the first of `STATE_DIRECTORY` (which systemd sets for `StateDirectory=`), else
+/// `XDG_STATE_HOME/shakedown`, else `~/.local/state/shakedown`. Without `HOME`, as in a service, it is the user's.
 pub(crate) fn dir(flag: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let chosen = flag.cloned().or_else(|| set("SHAKEDOWN_STATE_DIR"));
+    let of_service = || {
+        let folders = set("STATE_DIRECTORY")?.into_os_string().into_encoded_bytes();
+        let first = folders.split(|byte| *byte == b':').next()?;
+        Some(PathBuf::from(std::ffi::OsString::from_vec(first.to_vec()))).filter(|path| path.is_absolute())
+    };
+    let home = || {
+        let of_user =
+            || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir);
+        set("HOME").or_else(of_user)
+    };
+    let chosen = flag.cloned().or_else(|| set("SHAKEDOWN_STATE_DIR")).or_else(of_service);
     let usual = || {
         // The XDG specification says that relative paths are to be ignored.
         set("XDG_STATE_HOME")
             .filter(|path| path.is_absolute())
-            .or_else(|| set("HOME").map(|home| home.join(".local/state")))
+            .or_else(|| home().map(|home| home.join(".local/state")))
             .map(|state| state.join("shakedown"))
     };
     let dir = chosen.or_else(usual).ok_or_else(|| {
-        Failure::environment("no folder for the history: HOME is not set")
+        Failure::environment("no folder for the history: HOME is not set, and the user has none")
             .hint("choose one: --state-dir DIR or SHAKEDOWN_STATE_DIR")
     })?;
     std::path::absolute(&dir)

@@ -18,8 +18,17 @@ const WORD_COLUMN: usize = 7;
 #[derive(Clone, Debug)]
 pub struct Lines {
     style: Style,
-    zone: TimeZone,
+    head: Head,
     column: usize,
+}
+
+/// What stands before each line.
+#[derive(Clone, Debug)]
+enum Head {
+    /// The time, as a clock in this zone shows it.
+    Time(TimeZone),
+    /// Its priority, for a journal that notes the time by itself: `<3>` for what is bad, `<4>` for a warning, else `<6>`.
+    Priority,
 }
 
 /// A line without its time: a word, the step or phase it is about, and text.
@@ -56,7 +65,13 @@ impl Lines {
             .steps()
             .map(|(phase, step)| width(&label(phase.phase.name(), &step.id)))
             .filter(|width| *width <= STEP_COLUMN);
-        Self { style, zone, column: widest.max().unwrap_or(0) }
+        Self { style, head: Head::Time(zone), column: widest.max().unwrap_or(0) }
+    }
+
+    /// The same for the system's journal: with priorities in place of times.
+    #[must_use]
+    pub fn with_priorities(self) -> Self {
+        Self { head: Head::Priority, ..self }
     }
 
     /// The line of an event that `summary` has already taken in.
@@ -76,11 +91,16 @@ impl Lines {
     fn finish(&self, at_ms: u64, line: Line) -> String {
         let word = pad(line.word, WORD_COLUMN);
         let word = line.tone.map_or_else(|| word.clone(), |tone| self.style.paint(tone, &word));
-        let mut parts = vec![clock(at_ms, &self.zone)];
-        parts.push(word);
-        parts.push(pad(&line.about, self.column));
+        let head = match &self.head {
+            Head::Time(zone) => format!("{} ", clock(at_ms, zone)),
+            Head::Priority => match line.tone {
+                Some(Tone::Bad) => "<3>".to_owned(),
+                Some(Tone::Warn) => "<4>".to_owned(),
+                _ => "<6>".to_owned(),
+            },
+        };
         let text = line.text.join("  ");
-        let mut whole = parts.join(" ");
+        let mut whole = format!("{head}{word} {}", pad(&line.about, self.column));
         if !text.is_empty() {
             whole.push_str("  ");
             whole.push_str(&text);
