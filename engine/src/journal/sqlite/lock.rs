@@ -14,7 +14,7 @@ use nix::{
 };
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -74,6 +74,7 @@ impl LockFile {
         let patience = Instant::now() + DYING;
         loop {
             if let Some(lock) = Self::try_take(path)? {
+                lock.wait_for_children(patience)?;
                 return Ok(Some(lock));
             }
             match owner(path)? {
@@ -108,6 +109,27 @@ impl LockFile {
             if fs::symlink_metadata(path).is_ok_and(|named| inode(&named) == inode(&found)) {
                 held.insert(inode(&found));
                 return Ok(Some(Self { file: Some(file), inode: inode(&found), path: path.to_owned() }));
+            }
+        }
+    }
+
+    /// A program that the dead owner was just starting begins even now, and nothing tells yet whose it is. Until it has begun it
+    /// shares the open file of its parent, and so this second lock, which belongs to that.
+    fn wait_for_children(&self, patience: Instant) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let why = "its owner has died, and a program that it was just starting has not yet begun";
+                    let shown = crate::host::shell_word(&self.path.to_string_lossy());
+                    return Err(cannot("lock", &self.path, why)
+                        .hint(format!("see which it is, and end it: fuser -v {shown}")));
+                }
+                Err(TryLockError::Error(error)) => return Err(cannot("lock", &self.path, error)),
             }
         }
     }
@@ -219,6 +241,32 @@ fn lives(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{LockFile, Owner, look, owner};
+    use std::{
+        fs::File,
+        process::{Command, Stdio},
+    };
+
+    #[test]
+    fn a_program_that_the_dead_was_just_starting_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("it.lock");
+        drop(LockFile::take(&path).expect("locks").expect("is free"));
+        let mut holder = Command::new("flock");
+        holder.arg(&path).arg("cat").stdin(Stdio::piped());
+        let mut child = holder.spawn().expect("flock is installed");
+        while File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            std::thread::yield_now();
+        }
+        let (taken, seen) = (path.clone(), || owner(&path).expect("a look"));
+        let taker = std::thread::spawn(move || LockFile::take(&taken).expect("locks").expect("is free"));
+        while seen() != Owner::Process(std::process::id()) {
+            std::thread::yield_now();
+        }
+        assert!(!taker.is_finished(), "it waits");
+        drop(child.stdin.take());
+        drop(taker.join().expect("it is taken"));
+        child.wait().expect("it ends");
+    }
 
     #[test]
     fn a_lock_is_seen_without_being_touched_and_given_up_when_dropped() {
