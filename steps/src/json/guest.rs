@@ -214,14 +214,20 @@ enum Seen {
     Document(Box<(Record, Option<Found>)>),
 }
 
-/// Takes the change back; `output` is what is known of it if it ended.
+/// Takes the change back; `output` is what is known of it if it ended. `mark` makes known that it is taken back, before the record
+/// goes that tells so.
 pub(super) fn undo(
     change: &Change,
     place: &Place,
     known: &Known,
     output: Option<&Output>,
     unlocked: bool,
+    mark: &dyn Fn(),
 ) -> Result<Turn<Undone>, StepError> {
+    if known.taken_back {
+        place.clear()?;
+        return Ok(Turn::Done(Undone::NothingToDo));
+    }
     let seen = match see(change, place, known, output) {
         // Nothing has been touched yet, so what stands in the way of the look is all that there is to tell.
         Err(error) if !may_pass(error.class) => {
@@ -256,7 +262,11 @@ pub(super) fn undo(
         _ => among_others(change, place, &record, &found)?,
     };
     let Some(undone) = undone else { return Ok(Turn::Moved) };
-    settle_files(change, place, !matches!(undone, Undone::Left(_) | Undone::CannotTell(_)))?;
+    let done = !matches!(undone, Undone::Left(_) | Undone::CannotTell(_));
+    if done && known.record.is_none() {
+        mark();
+    }
+    settle_files(change, place, done)?;
     Ok(Turn::Done(undone))
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Known {
     /// How to take the change back, if it is short and holds no secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) record: Option<Record>,
+    /// An undo has taken the change back and was about to remove the record of it, which the journal does not hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) taken_back: bool,
 }
 
 impl Known {
@@ -92,7 +95,7 @@ pub(super) fn folder(place: &Place, known: &Known) -> Result<Folder, StepError> 
 /// # Errors
 /// It cannot be looked at.
 pub(super) fn fate(place: &Place, known: &Known) -> Result<Fate, StepError> {
-    if place.is_unpublished()? {
+    if known.taken_back || place.is_unpublished()? {
         // The record may have been cut off in the middle.
         return Ok(Fate::Never);
     }

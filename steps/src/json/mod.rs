@@ -344,9 +344,15 @@ impl Step for Json {
         let (to_do, at) = (change.clone(), place.clone());
         let began = Arc::new(AtomicBool::new(false));
         let begin = began.clone();
+        let (noting, intent, runtime) = (cx.clone(), intent.clone(), tokio::runtime::Handle::current());
+        let mark = move || {
+            let known = Known { taken_back: true, ..intent.known.clone() };
+            // A journal that takes no more is no reason to leave the record.
+            let _best_effort = runtime.block_on(noting.amend(&Intent { known, ..intent.clone() }));
+        };
         let work = move |locked: bool| {
             begin.store(true, Ordering::Relaxed);
-            guest::undo(&to_do, &at, &known, output.as_ref(), own && !locked)
+            guest::undo(&to_do, &at, &known, output.as_ref(), own && !locked, &mark)
         };
         match lock.hold(&mut Effort::default(), work).await {
             // The lock could not even be opened.
