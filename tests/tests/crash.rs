@@ -1,11 +1,14 @@
 //! Kills the engine, at every point that it has and at random times, and compares the whole lab before and after.
 //!
-//! `tests/soak MINUTES` runs the last test for so long.
+//! `tests/soak` runs the last test for as long as you like. Odd things are killed in `odd/`.
 
 use std::{os::unix::process::ExitStatusExt, time::Instant};
 
 use nix::sys::signal::Signal;
-use tests::lab::{Lab, Manifest, Output, Scope, binaries, lab_or_skip, lasts, until};
+use tests::{
+    lab::{Lab, Manifest, Output, Scope, binaries, lab_or_skip, lasts, until},
+    truth::{Random, Soak, Tally},
+};
 
 const STATE: &str = "/root/.local/state/shakedown";
 const PLAYBOOK: &str = "/root/crash.yaml";
@@ -169,26 +172,12 @@ fn a_power_cut_in_the_middle_is_recovered_after_the_restart() {
     stage.assert_clean(&format!("{output}"));
 }
 
-/// Numbers that look random and come again with the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 #[test]
 fn killed_at_random_times_nothing_is_ever_left() {
     let stage = Stage::new(lab_or_skip!());
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let minutes = number("SHAKEDOWN_SOAK_MINUTES");
-    let seed = number("SHAKEDOWN_SOAK_SEED").unwrap_or(0x5EED).max(1);
-    let mut random = Random(seed);
-    let begun = Instant::now();
+    let soak = Soak::of(10);
+    let seed = soak.seed;
+    let mut random = Random::new(seed);
     // How long a run takes here, for a kill at a random moment of it.
     let one = || {
         let begun = Instant::now();
@@ -197,14 +186,10 @@ fn killed_at_random_times_nothing_is_ever_left() {
         u64::try_from(begun.elapsed().as_micros()).expect("short")
     };
     let length = one().min(one()).min(one());
-    let (mut trials, mut killed, mut resumed, mut twice) = (0u64, 0u64, 0u64, 0u64);
-    let goes_on = |trials: u64| match minutes {
-        Some(minutes) => begun.elapsed().as_secs() < minutes * 60,
-        None => trials < 10,
-    };
-    while goes_on(trials) {
-        trials += 1;
-        let mut what = format!("seed {seed}, trial {trials}");
+    let mut tally = Tally::default();
+    while soak.goes_on(&tally) {
+        tally.trials += 1;
+        let mut what = format!("seed {seed}, trial {}", tally.trials);
         let kill_after = |argv: &[&str], micros: u64| {
             let running = stage.lab.edge().spawn(["shakedown"].iter().chain(argv));
             // The moment is what is random here; nothing is expected to have happened by then.
@@ -212,27 +197,23 @@ fn killed_at_random_times_nothing_is_ever_left() {
             running.signal(Signal::SIGKILL);
             was_killed(&running.wait())
         };
-        killed += u64::from(kill_after(&["run", PLAYBOOK], random.below(length)));
+        tally.killed += u64::from(kill_after(&["run", PLAYBOOK], random.below(length)));
         if random.below(3) == 0 {
-            twice += u64::from(kill_after(&["recover", "--yes"], random.below(length / 2)));
+            tally.twice += u64::from(kill_after(&["recover", "--yes"], random.below(length / 2)));
             what.push_str(", recovery killed");
         } else if random.below(3) == 0
             && let Some(run) = stage.dead_run()
         {
             let output = stage.shakedown("", &["resume", &run]);
             assert_eq!(output.status.code(), Some(0), "{what}: {output}");
-            resumed += 1;
+            tally.resumed += 1;
         }
         let output = stage.recover();
         assert_eq!(output.status.code(), Some(0), "{what}: {output}");
         stage.assert_clean(&format!("{what}: {output}"));
-        if trials % 100 == 0 {
-            tests::tell(&format!(
-                "{trials} trials, {killed} runs and {twice} recoveries killed, {resumed} resumed, garbage 0"
-            ));
+        if tally.trials.is_multiple_of(100) {
+            tests::tell(&tally.to_string());
         }
     }
-    tests::tell(&format!(
-        "{trials} trials, {killed} runs and {twice} recoveries killed, {resumed} resumed, garbage 0, seed {seed}"
-    ));
+    tests::tell(&format!("{tally}, seed {seed}"));
 }

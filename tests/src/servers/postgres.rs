@@ -190,6 +190,22 @@ impl Postgres {
         self.psql_in("media", sql)
     }
 
+    /// Asks a question as the owner, and then each answer to it as a question.
+    ///
+    /// # Panics
+    /// The server objects.
+    #[must_use]
+    #[track_caller]
+    pub fn psql_of_answers(&self, sql: &str) -> String {
+        let mut client = self.client("media");
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = client.spawn().expect("psql is installed");
+        write!(child.stdin.take().expect("a pipe"), "{sql} \\gexec\n").expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
     #[track_caller]
     fn psql_in(&self, database: &str, sql: &str) -> String {
         let output = self.raw(database, sql);

@@ -22,6 +22,19 @@ const MARK: &str = "SHAKEDOWN_CASE";
 /// All rows of all tables, with the tables' names, as text.
 const ALL_ROWS: &str = "SELECT format('SELECT %L, t::text FROM %I.%I AS t ORDER BY 2', schemaname || '.' || tablename, \
     schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1";
+/// A line for each key: its name, its type, whether it lasts and what it holds. A stream keeps marks of entries that it had, which
+/// nobody can see.
+const ALL_KEYS: &str = r"local lines = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    local kind = redis.pcall('TYPE', key).ok or '?'
+    local look = ({ string = {'GET', key}, hash = {'HGETALL', key}, list = {'LRANGE', key, 0, -1}, set = {'SMEMBERS', key},
+        zset = {'ZRANGE', key, 0, -1, 'WITHSCORES'}, stream = {'XRANGE', key, '-', '+'} })[kind] or {'EXISTS', key}
+    local holds = cjson.encode(redis.pcall(unpack(look)))
+    if kind == 'stream' then holds = holds .. cjson.encode(redis.pcall('XINFO', 'GROUPS', key)) end
+    local lasts = tostring(redis.pcall('TTL', key) == -1)
+    lines[#lines + 1] = key:gsub('[\n\t]', ' ') .. '\t' .. kind .. ' lasts: ' .. lasts .. ' ' .. holds
+end
+return lines";
 
 /// A program whose output goes into files: a pipe that something in the background still holds has no end.
 #[derive(Debug)]
@@ -136,20 +149,12 @@ impl Here {
             sight::rows(&format!("row {}", inside(&database)), &dump, &mut manifest);
         }
         if let Some(postgres) = &self.postgres {
-            for question in postgres.psql(ALL_ROWS).lines() {
-                sight::rows("row", &postgres.psql(question), &mut manifest);
-            }
+            sight::rows("row", &postgres.psql_of_answers(ALL_ROWS), &mut manifest);
         }
         if let Some(redis) = &self.redis {
-            for key in redis.cli(&["--scan"]).lines() {
-                // What expires, expires ever sooner.
-                let lasts = redis.cli(&["TTL", key]).trim() == "-1";
-                let facts = format!(
-                    "{} {} lasts: {lasts}",
-                    redis.cli(&["TYPE", key]),
-                    redis.cli(&["--no-raw", "DUMP", key])
-                );
-                manifest.add(format!("key {key}"), facts);
+            for line in redis.cli(&["EVAL", ALL_KEYS, "0"]).lines().filter(|line| !line.is_empty()) {
+                let (key, facts) = line.split_once('\t').expect("a key and what it holds");
+                manifest.add(format!("key {key}"), facts.to_owned());
             }
         }
         manifest
