@@ -16,6 +16,8 @@ pub(super) struct Count {
     pub(super) inserted: i64,
     pub(super) updated: i64,
     pub(super) deleted: i64,
+    /// It is one of the server's own, which says what tables, rights and large objects there are.
+    catalog: bool,
 }
 
 /// The changes of all tables, by their numbers.
@@ -23,7 +25,7 @@ pub(super) struct Count {
 pub(super) struct Counts(pub(super) BTreeMap<u32, Count>);
 
 const LOOK: &str = "SELECT relid, schemaname::text, relname::text, n_tup_ins, n_tup_upd, n_tup_del \
-    FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0";
+    FROM pg_stat_xact_all_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname !~ '^pg_toast'";
 
 impl Counts {
     /// What was counted so far; at the beginning of a transaction that of earlier ones of the session.
@@ -33,14 +35,29 @@ impl Counts {
             let (schema, name): (String, String) = (row.get(1), row.get(2));
             let count = Count {
                 sql: format!("{}.{}", quoted(&schema), quoted(&name)),
-                label: if schema == "public" { name } else { format!("{schema}.{name}") },
+                label: if ["public", "pg_catalog"].contains(&schema.as_str()) {
+                    name
+                } else {
+                    format!("{schema}.{name}")
+                },
                 inserted: row.get(3),
                 updated: row.get(4),
                 deleted: row.get(5),
+                catalog: schema == "pg_catalog",
             };
             (row.get(0), count)
         });
         Ok(Self(counts.collect()))
+    }
+
+    /// Those of tables with rows of people, by their numbers.
+    pub(super) fn of_rows(self) -> impl Iterator<Item = (u32, Count)> {
+        self.0.into_iter().filter(|(_, count)| !count.catalog)
+    }
+
+    /// The names of the server's own that were changed.
+    pub(super) fn catalogs(&self) -> impl Iterator<Item = &str> {
+        self.0.values().filter(|count| count.catalog).map(|count| count.label.as_str())
     }
 
     /// What came after an earlier look.

@@ -6,6 +6,7 @@
 
 mod commands;
 mod find;
+mod moved;
 mod placing;
 mod removal;
 
@@ -74,6 +75,12 @@ struct Placed {
     sums: Map<String, Value>,
     /// The file of the table and how often it was vacuumed: as long as both stay, no place in it is used anew.
     ground: Option<String>,
+    /// How often rows had been deleted where it is.
+    #[serde(default)]
+    deleted: Option<i64>,
+    /// All tables of the tree that its table belonged to.
+    #[serde(default)]
+    family: Vec<u32>,
     /// What its triggers and rules did besides.
     #[serde(default)]
     sides: Vec<Side>,
@@ -99,6 +106,8 @@ struct Side {
 struct Found {
     key: Map<String, Value>,
     at: At,
+    /// The table, or the part of it, that holds it.
+    part: String,
     /// The columns that were written and those of the key, to the byte.
     now: Row,
     /// The table as it is now.
@@ -113,8 +122,8 @@ enum Turned {
     Ours(Found),
     /// It is there, and another changed it: how.
     Changed(Found, String),
-    /// Nobody can tell: why.
-    Unclear(String),
+    /// Nobody can tell: why, and which row may be it.
+    Unclear(String, Option<Found>),
 }
 
 /// A condition with its values.

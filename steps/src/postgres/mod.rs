@@ -1,6 +1,7 @@
 //! `postgres`: reads, checks and changes a PostgreSQL database that another program uses, as a guest in its house.
 
 mod address;
+mod beyond;
 mod check;
 mod counts;
 mod errors;
@@ -164,7 +165,9 @@ impl Step for Postgres {
                       transaction. The row is deleted only if the columns that were written still hold the same bytes: another case, \
                       another scale of a number or other spaces in JSON are a change, whatever the type or a collation takes \
                       for equal. Other columns belong to the program under test. Rows that triggers inserted with it, as into an \
-                      audit table, are deleted too; what they changed otherwise is named. Where deleting it would delete or change rows of \
+                      audit table, are deleted too; what they changed otherwise is named. \
+                      Where a trigger deletes rows of others, empties, makes or alters a table, changes rights or comments, or where \
+                      the server counts no changes (`track_counts`), the step fails and nothing is inserted. Where deleting it would delete or change rows of \
                       others (`ON DELETE CASCADE`), or where a policy may hide it, or the table or the server is another \
                       now, it stays and is named. `out.key` is the new row's primary key (or \
                       that of another unique index), `out.rowid` the same where it is one whole number. A table without any \

@@ -195,7 +195,12 @@ impl Table {
 
     /// The same table as it is now, whatever its name; none if it was dropped.
     pub(super) async fn again(&self, link: &Link<'_>) -> Result<Option<Self>, Failure> {
-        match link.rows(BY_OID, &[Value::from(self.oid)]).await?.first() {
+        Self::numbered(link, self.oid).await
+    }
+
+    /// The table of a number, if there is one.
+    pub(super) async fn numbered(link: &Link<'_>, oid: u32) -> Result<Option<Self>, Failure> {
+        match link.rows(BY_OID, &[Value::from(oid)]).await?.first() {
             Some(row) => Ok(Some(Self::read(link, row).await?)),
             None => Ok(None),
         }
@@ -238,6 +243,11 @@ impl Table {
             true => self.sql(),
             false => format!("ONLY {}", self.sql()),
         }
+    }
+
+    /// Whether its rows are kept in parts, between which a change may move them.
+    pub(super) fn has_parts(&self) -> bool {
+        self.kind == "p"
     }
 
     /// As messages name it.

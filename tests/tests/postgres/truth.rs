@@ -79,8 +79,9 @@ fn a_key_that_was_changed_is_followed() {
     let stage = Stage::new();
     let text = meanwhile(&stage, "UPDATE files SET id = 77", 4);
     assert!(text.contains("the row with id 77") && text.contains("`id` has another value"), "{text}");
-    stage.type_in(&text);
-    assert_eq!(stage.psql("SELECT count(*) FROM files"), "0");
+    let shown = stage.type_in(&text);
+    assert!(shown.contains("SELECT * FROM") && shown.contains("77"), "{shown}");
+    assert_eq!(stage.psql("SELECT id FROM files"), "77");
     // Where the server cannot follow it any more, it is not taken for gone either.
     let stage = Stage::new();
     let ready = || stage.psql("SELECT count(*) FROM files") == "1";
@@ -250,7 +251,8 @@ fn what_only_a_type_or_a_collation_takes_for_equal_was_changed() {
         let column = change.split(' ').next().expect("a column");
         assert!(text.contains(&format!("`{column}` has another value")), "{change}: {text}");
         stage.type_in(&text);
-        assert_eq!(stage.psql("SELECT count(*) FROM eq"), "0", "{change}");
+        assert_eq!(stage.psql("SELECT count(*) FROM eq"), "1", "{change}");
+        stage.psql("DELETE FROM eq");
     }
     exited(&stage.run(&insert), 0);
     assert_eq!(stage.psql("SELECT count(*) FROM eq"), "0");
@@ -301,6 +303,62 @@ fn rows_of_others_that_would_go_with_it_keep_it() {
     );
     let text = exited(&stage.run(&stage.insert("files", ROW)), 4);
     assert!(text.contains("the server does not delete it") && text.contains("this row stays"), "{text}");
+}
+
+/// A trigger of `files` that does something as who owns the database.
+fn does(when: &str, body: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION does() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN {body}; RETURN NULL; END $$; \
+         DROP TRIGGER IF EXISTS does ON files; CREATE TRIGGER does AFTER {when} ON files FOR EACH ROW EXECUTE FUNCTION does()"
+    )
+}
+
+#[test]
+fn what_triggers_do_beside_rows_makes_the_step_fail_and_nothing_of_it_comes_about() {
+    let stage = Stage::new();
+    stage.psql("CREATE TABLE c (x int); INSERT INTO c VALUES (1), (2)");
+    for (body, words) in [
+        ("TRUNCATE c", "`c`"),
+        ("DELETE FROM c", "a trigger or a rule would delete rows of `c`, which are another's"),
+        ("CREATE TABLE IF NOT EXISTS t_1 (x int)", "`t_1`"),
+        ("ALTER TABLE c ADD COLUMN y int", "`c`"),
+        ("GRANT SELECT ON c TO PUBLIC", "`pg_class`"),
+        ("COMMENT ON TABLE c IS 'x'", "`pg_description`"),
+        ("PERFORM lo_create(0)", "`pg_largeobject_metadata`"),
+        ("CREATE TYPE word AS ENUM ('a')", "`pg_enum`"),
+        (
+            "PERFORM set_config('track_counts', 'off', true); INSERT INTO c VALUES (3)",
+            "`track_counts` is off",
+        ),
+    ] {
+        stage.psql(&does("INSERT", body));
+        let text = exited(&stage.run(&stage.insert("files", ROW)), 5);
+        assert!(text.contains("nothing was inserted into `files`") && text.contains(words), "{body}: {text}");
+        assert!(text.contains("left 0") && !text.contains("created 1"), "{body}: {text}");
+        let left = "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM c), \
+                    (SELECT count(*) FROM pg_tables WHERE schemaname = 'public'), (SELECT count(*) FROM pg_largeobject_metadata)";
+        assert_eq!(stage.psql(left), "0|2|2|0", "{body}");
+    }
+    // What stays within the session, or only holds others up, is no effect.
+    for body in [
+        "CREATE TEMP TABLE IF NOT EXISTS mine (x serial PRIMARY KEY)",
+        "LOCK TABLE c IN ACCESS EXCLUSIVE MODE",
+    ] {
+        stage.psql(&does("INSERT", body));
+        let text = exited(&stage.run(&stage.insert("files", ROW)), 0);
+        assert!(text.contains("undone 1 of 1"), "{body}: {text}");
+    }
+    // Nor may the deletion do such things.
+    stage.psql(&does("DELETE", "TRUNCATE c"));
+    let text = exited(&stage.run(&stage.insert("files", ROW)), 4);
+    assert!(text.contains("when it is deleted, a trigger") && text.contains("left 1"), "{text}");
+    assert_eq!(stage.psql("SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM c)"), "1|2");
+    stage.psql("DROP TRIGGER does ON files; TRUNCATE files");
+    let text = meanwhile(&stage, "ALTER DATABASE media SET track_counts = off", 4);
+    assert!(text.contains("the server does not count changes") && text.contains("left 1"), "{text}");
+    stage.psql("TRUNCATE files");
+    let text = exited(&stage.run(&stage.insert("files", ROW)), 5);
+    assert!(text.contains("`track_counts` is off") && text.contains("left 0"), "{text}");
 }
 
 #[test]

@@ -29,6 +29,11 @@ const ODDS: &str = "prepare:
 const ODD_ROWS: Row<'_> = Row { setup: ODD, playbook: ODDS, ..PG };
 /// A row that another does something to while the run waits.
 const MEANWHILE: Row<'_> = Row { setup: TABLE, playbook: ONE, ready: THERE, exit: 4, ..PG };
+/// Parts of a table, and a row of which only the key is known.
+const PARTS: &str = "psql -q -c 'CREATE TABLE t (a int PRIMARY KEY) PARTITION BY RANGE (a); \
+    CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (6); CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (6) TO (10)'";
+const PART: &str = "prepare: { row: { postgres: { url: '@PG@', insert: { into: t, values: { a: 5 } } } } }";
+const IN_PART: &str = "test \"$(psql -Atc 'SELECT count(*) FROM t1')\" = 1";
 
 rows! {
     /// All of them are back, and the audit holds no word of it.
@@ -46,15 +51,17 @@ rows! {
         meanwhile: "psql -q -c \"UPDATE t SET n = 1.0 WHERE a = 'b'\"",
         says: &["left 1", "`n` has another value"],
         differs: &["+ row: public.t|"],
-        typed: Some(&[]),
+        typed: Some(&["+ row: public.t|"]),
+        over: false,
         ..MEANWHILE
     };
     /// Its key is another by now.
     a_row_whose_key_was_changed_is_left: Row {
         meanwhile: "psql -q -c \"UPDATE t SET id = 77 WHERE a = 'b'\"",
-        says: &["left 1", "the row with id 77"],
+        says: &["left 1", "the row with id 77", "\"id\" = '\\''77'"],
         differs: &["+ row: public.t|"],
-        typed: Some(&[]),
+        typed: Some(&["+ row: public.t|"]),
+        over: false,
         ..MEANWHILE
     };
     /// The program under test works on it: columns of its own are its own.
@@ -72,6 +79,84 @@ rows! {
         differs: &["+ row: public.t|(b,1)"],
         over: false,
         ..MEANWHILE
+    };
+    /// The same where the server made the key up: another may take it once it is free.
+    an_equal_row_of_another_under_a_key_of_the_server_stays: Row {
+        meanwhile: "psql -q -c \"DELETE FROM t WHERE a = 'b'\"; psql -q -c \"INSERT INTO t VALUES (1, 'b', 1)\"",
+        says: &["1 cannot be told", "written by another transaction"],
+        differs: &["+ row: public.t|(1,b,1)"],
+        typed: Some(&["+ row: public.t|(1,b,1)"]),
+        over: false,
+        ..MEANWHILE
+    };
+    /// A change of its key moved it into another part.
+    a_row_that_went_to_another_part_cannot_be_told: Row {
+        setup: PARTS,
+        playbook: PART,
+        ready: IN_PART,
+        meanwhile: "psql -q -c 'UPDATE t SET a = 6'",
+        says: &["1 cannot be told", "with a 6", "SELECT * FROM"],
+        differs: &["+ row: public.t|(6)", "+ row: public.t2|(6)"],
+        typed: Some(&["+ row: public.t|(6)", "+ row: public.t2|(6)"]),
+        over: false,
+        ..MEANWHILE
+    };
+    /// The same for one that was inserted into a part by its own name.
+    a_row_that_left_the_part_that_was_named_cannot_be_told: Row {
+        setup: PARTS,
+        playbook: "prepare: { row: { postgres: { url: '@PG@', insert: { into: t1, values: { a: 5 } } } } }",
+        ready: IN_PART,
+        meanwhile: "psql -q -c 'UPDATE t SET a = 6'",
+        says: &["1 cannot be told", "newer row of `t2` may be it"],
+        differs: &["+ row: public.t|(6)", "+ row: public.t2|(6)"],
+        typed: Some(&["+ row: public.t|(6)", "+ row: public.t2|(6)"]),
+        over: false,
+        ..MEANWHILE
+    };
+    /// The part that holds it became a table of its own.
+    a_row_of_a_part_that_left_is_named: Row {
+        setup: PARTS,
+        playbook: PART,
+        ready: IN_PART,
+        meanwhile: "psql -q -c 'ALTER TABLE t DETACH PARTITION t1'",
+        says: &["left 1", "`t1`, which holds it, is no part of `t` any more"],
+        differs: &["+ row: public.t1|(5)"],
+        typed: Some(&[]),
+        ..MEANWHILE
+    };
+    /// Also where the table itself is gone since.
+    a_row_of_a_part_that_outlived_its_table_is_named: Row {
+        setup: PARTS,
+        playbook: PART,
+        ready: IN_PART,
+        meanwhile: "psql -q -c 'ALTER TABLE t DETACH PARTITION t1; DROP TABLE t'",
+        says: &["left 1", "`t1`, which holds it, is no part of `t` any more"],
+        differs: &["+ row: public.t1|(5)"],
+        typed: Some(&[]),
+        ..MEANWHILE
+    };
+    /// Another moved it into a table that inherits.
+    a_row_that_went_to_an_heir_cannot_be_told: Row {
+        setup: "psql -q -c \"CREATE TABLE t (id serial PRIMARY KEY, a text, n numeric); CREATE TABLE c () INHERITS (t)\"",
+        meanwhile: "psql -q -c \"WITH x AS (DELETE FROM ONLY t RETURNING *) INSERT INTO c SELECT * FROM x\"",
+        says: &["1 cannot be told", "newer row of `c` may be it"],
+        differs: &["+ row: public.t|(1,b,1)", "+ row: public.c|(1,b,1)"],
+        typed: Some(&["+ row: public.t|(1,b,1)", "+ row: public.c|(1,b,1)"]),
+        over: false,
+        ..MEANWHILE
+    };
+    /// A trigger empties another's table: nothing of it comes about.
+    a_trigger_that_empties_a_table_makes_the_step_fail: Row {
+        setup: "psql -q <<'SQL'
+CREATE TABLE t (id serial PRIMARY KEY, a text, n numeric); CREATE TABLE c (x int); INSERT INTO c VALUES (1), (2);
+CREATE FUNCTION empties() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN TRUNCATE c; RETURN NULL; END $$;
+CREATE TRIGGER empties AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION empties();
+SQL",
+        playbook: ONE,
+        exit: 5,
+        says: &["nothing was inserted into `t`", "`c`", "left 0"],
+        silent: &["created 1"],
+        ..PG
     };
     /// A rule throws the row away.
     a_row_that_was_not_inserted_is_no_success: Row {

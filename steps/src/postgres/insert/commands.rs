@@ -1,6 +1,6 @@
 //! What a person is told of the row and can type.
 
-use super::{At, Before, Found, Insert, Placed};
+use super::{At, Before, Found, Insert, Placed, placing::differences};
 use crate::postgres::{address::Place, errors::Words, query::words, table::Table};
 use engine::{secret::is_marked, step::Leftover};
 use serde_json::{Map, Value};
@@ -14,7 +14,13 @@ impl Insert {
                 let table = &before.table;
                 let condition = match table.key.is_empty() {
                     true => by_place(&placed.at),
-                    false => format!("{}{}", by_key(table, &placed.key), self.rest(table, placed)),
+                    false => match self.rest(table, placed) {
+                        // Another's row may have its key by now.
+                        rest if rest.is_empty() => {
+                            format!("{} AND xmin::text = '{}'", by_key(table, &placed.key), placed.at.xmin)
+                        }
+                        rest => format!("{}{rest}", by_key(table, &placed.key)),
+                    },
                 };
                 place.type_in(&format!("DELETE FROM {} WHERE {condition}", table.only()))
             }
@@ -78,21 +84,47 @@ fn by_key(table: &Table, key: &Map<String, Value>) -> String {
 }
 
 impl Found {
-    /// The row as it is now, and a command that deletes that version of it.
-    pub(super) fn leftover(&self, place: &Place, why: &str) -> Leftover {
+    /// The row as it is now. Only what is as it was stored has a command that deletes it, and that version of it alone: what
+    /// another made of it is for the person to see.
+    pub(super) fn leftover(&self, place: &Place, placed: &Placed, why: &str) -> Leftover {
+        let is_stored = differences(&placed.stored, &self.now).is_empty();
+        let verb = if is_stored { "DELETE" } else { "SELECT *" };
+        self.told(place, verb, why)
+    }
+
+    /// A row that may be it, or another's.
+    pub(super) fn look(&self, place: &Place, why: &str) -> Leftover {
+        let told = self.told(place, "SELECT *", why);
+        let what =
+            format!("perhaps a row of `{}` in `{}`: {}", self.table.label(), place.label, self.named());
+        Leftover { what, ..told }
+    }
+
+    /// By its key, or else by its place.
+    fn named(&self) -> String {
+        if self.table.key.is_empty() {
+            return format!("the row at {}", self.at.ctid);
+        }
+        let told: Vec<String> =
+            self.key.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
+        format!("the row with {}", told.join(", "))
+    }
+
+    fn told(&self, place: &Place, verb: &str, why: &str) -> Leftover {
         let table = &self.table;
-        let (what, condition) = match table.key.is_empty() {
-            true => (format!("the row at {}", self.at.ctid), by_place(&self.at)),
-            false => {
-                let told: Vec<String> =
-                    self.key.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
-                (format!("the row with {}", told.join(", ")), by_key(table, &self.key))
+        let condition = match (table.key.is_empty(), verb) {
+            (true, _) => by_place(&self.at),
+            (false, "DELETE") => {
+                format!("{} AND xmin::text = '{}'", by_key(table, &self.key), self.at.xmin)
             }
+            (false, _) => by_key(table, &self.key),
         };
+        // One that stands in an heir is not among the table's own.
+        let from = if self.at.table == table.oid.to_string() { table.only() } else { table.sql() };
         Leftover {
-            what: format!("{what} of `{}` in `{}`", table.label(), place.label),
+            what: format!("{} of `{}` in `{}`", self.named(), table.label(), place.label),
             why: why.to_owned(),
-            remove_with: place.type_in(&format!("DELETE FROM {} WHERE {condition}", table.only())),
+            remove_with: place.type_in(&format!("{verb} FROM {from} WHERE {condition}")),
         }
     }
 }

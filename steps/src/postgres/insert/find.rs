@@ -2,7 +2,7 @@
 
 use super::{
     At, Before, Condition, Found, Insert, Placed, Turned,
-    placing::{differences, found, ground, reading},
+    placing::{deleted, differences, found, ground, reading},
 };
 use crate::postgres::{
     Output, errors,
@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A row whose transaction is newer than that of a number; transaction numbers begin anew after 2^32.
-const NEWER: &str = "(xmin::text::bigint - $?::bigint + 4294967296) % 4294967296 BETWEEN 1 AND 2147483647";
+pub(super) const NEWER: &str =
+    "(xmin::text::bigint - $?::bigint + 4294967296) % 4294967296 BETWEEN 1 AND 2147483647";
 
 /// How a transaction ended.
 pub(super) enum Ended {
@@ -31,6 +32,16 @@ pub(super) enum Ended {
     RolledBack,
     /// Nobody can tell: why.
     Unclear(String),
+}
+
+/// Where the newest version of the row is.
+enum Follow {
+    /// There.
+    At(At),
+    /// The server could follow it, and it is nowhere else.
+    Nowhere,
+    /// Its place may have been given to another row since.
+    Unknown,
 }
 
 /// The words for an intent of a version that did not write the row down.
@@ -108,7 +119,7 @@ impl Insert {
                     return Ok(turned);
                 }
                 Err(Failure::Pg(error)) if ["42P01", "42703", "42704"].contains(&errors::code(&error)) => {
-                    return Ok(Turned::Unclear(link.explain(Failure::Pg(error)).message));
+                    return Ok(Turned::Unclear(link.explain(Failure::Pg(error)).message, None));
                 }
                 Err(failure) => link.again(failure).await?,
             }
@@ -123,12 +134,12 @@ impl Insert {
         }
         link.roll_back().await?;
         match self.look(link, before, placed, "on").await {
-            Ok(Turned::Gone) => Ok(Turned::Unclear(format!(
+            Ok(Turned::Gone) => Ok(unclear(format!(
                 "row-level security of `{}` may hide it from this user",
                 before.table.label()
             ))),
             Err(Failure::Pg(error)) if errors::code(&error) == "42501" => {
-                Ok(Turned::Unclear(link.explain(Failure::Pg(error)).message))
+                Ok(unclear(link.explain(Failure::Pg(error)).message))
             }
             other => other,
         }
@@ -158,16 +169,15 @@ impl Insert {
         let seen = Home::look(link, before.home.as_ref()).await?;
         let other = before.home.as_ref().and_then(|home| seen.other_than(home, &link.place.label));
         if let Some(why) = other {
-            return Ok(Turned::Unclear(why));
+            return Ok(unclear(why));
         }
         let old = &before.table;
         let Some(table) = old.again(link).await? else {
             return Ok(match (old.is_replaced(link).await?, seen.replica) {
-                (true, _) => {
-                    Turned::Unclear(format!("`{}` is another table now, made anew since", old.label()))
-                }
-                (_, true) => Turned::Unclear(replica(&link.place.label)),
-                (false, false) => Turned::Gone,
+                (true, _) => unclear(format!("`{}` is another table now, made anew since", old.label())),
+                (_, true) => unclear(replica(&link.place.label)),
+                // A part of it may have left before, with the row in it.
+                (false, false) => self.moved(link, old, placed).await?,
             });
         };
         // The key may be another by now; what was written down is found by that of then.
@@ -177,8 +187,12 @@ impl Insert {
             false => self.by_key(link, &then, placed).await?,
             true => self.by_place(link, &then, placed).await?,
         };
+        let turned = match turned {
+            Turned::Gone => self.moved(link, &then, placed).await?,
+            turned => turned,
+        };
         Ok(match turned {
-            Turned::Gone if seen.replica => Turned::Unclear(replica(&link.place.label)),
+            Turned::Gone if seen.replica => unclear(replica(&link.place.label)),
             Turned::Ours(found) if table.label() != old.label() => {
                 let why = format!("the table `{}` is called `{}` now", old.label(), table.label());
                 Turned::Changed(found, why)
@@ -187,6 +201,7 @@ impl Insert {
         })
     }
 
+    /// A row of the table itself, and of its parts.
     async fn fetch(
         &self,
         link: &Link<'_>,
@@ -194,13 +209,20 @@ impl Insert {
         placed: &Placed,
         condition: &Condition,
     ) -> Result<Option<Found>, Failure> {
+        self.fetch_from(link, table, &table.only(), placed, condition).await
+    }
+
+    pub(super) async fn fetch_from(
+        &self,
+        link: &Link<'_>,
+        table: &Table,
+        from: &str,
+        placed: &Placed,
+        condition: &Condition,
+    ) -> Result<Option<Found>, Failure> {
         let columns: Vec<String> = placed.stored.0.iter().map(|cell| cell.name.clone()).collect();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {} LIMIT 1",
-            reading(table, &columns),
-            table.only(),
-            condition.sql()
-        );
+        let sql =
+            format!("SELECT {} FROM {from} WHERE {} LIMIT 1", reading(table, &columns), condition.sql());
         let rows = link.rows(&sql, &condition.values).await?;
         Ok(rows.first().map(|row| found(link, table, &columns, row)))
     }
@@ -212,31 +234,41 @@ impl Insert {
                 let why = format!("it was changed since: {}", differences.join(", "));
                 return Ok(Turned::Changed(found, why));
             }
-            // A key that the server made up comes once; one that was given may be another's by now.
+            // A key can be another's by now, also one that the server once made up.
             let ours = found.at.xmin == placed.at.xmin
-                || !placed.own_key
-                || self.follow(link, placed).await?.is_some_and(|at| at.is(&found.at));
+                || match self.follow(link, placed).await? {
+                    Follow::At(at) => at.is(&found.at),
+                    Follow::Nowhere | Follow::Unknown => never_free(link, placed).await?,
+                };
             return Ok(match ours {
                 true => Turned::Ours(found),
                 false => Turned::Unclear(
                     "the row that has its key and values now was written by another transaction".into(),
+                    Some(found),
                 ),
             });
         }
-        if let Some(at) = self.follow(link, placed).await?
-            && let Some(found) = self.fetch(link, table, placed, &Condition::by_place(&at)).await?
+        let follow = self.follow(link, placed).await?;
+        if let Follow::At(at) = &follow
+            && let Some(found) = self.fetch(link, table, placed, &Condition::by_place(at)).await?
         {
             let why = format!("it was changed since: {}", differences(&placed.stored, &found.now).join(", "));
             return Ok(Turned::Changed(found, why));
         }
-        // Without a trace of it: a row that is newer and has all that was written but the key may be ours.
-        let Some(alike) = alike(table, placed) else { return Ok(Turned::Gone) };
+        // Without a trace of it: a row that is newer and has all that was written but the key may be ours. Where nothing else
+        // was written, that is every newer one.
+        let alike = match (alike(table, placed), &follow) {
+            (Some(alike), _) => alike,
+            (None, Follow::Nowhere) => return Ok(Turned::Gone),
+            (None, _) => Condition::default(),
+        };
         let alike = alike.and(NEWER, &placed.at.xmin);
         Ok(match self.fetch(link, table, placed, &alike).await? {
             None => Turned::Gone,
-            Some(_) => Turned::Unclear(
+            found => Turned::Unclear(
                 "no row has its key, but newer ones have its values: nobody can tell whether its key was changed"
                     .into(),
+                found,
             ),
         })
     }
@@ -245,7 +277,7 @@ impl Insert {
         if let Some(found) = self.fetch(link, table, placed, &Condition::by_place(&placed.at)).await? {
             return Ok(Turned::Ours(found));
         }
-        if let Some(at) = self.follow(link, placed).await?
+        if let Follow::At(at) = self.follow(link, placed).await?
             && let Some(found) = self.fetch(link, table, placed, &Condition::by_place(&at)).await?
         {
             let differences = differences(&placed.stored, &found.now);
@@ -263,7 +295,10 @@ impl Insert {
             if let Some(found) = self.fetch(link, table, placed, &same).await? {
                 return Ok(match placed.sides.iter().any(|side| side.oid.to_string() == placed.at.table) {
                     false => Turned::Ours(found),
-                    true => Turned::Unclear("its transaction inserted several rows with its values".into()),
+                    true => Turned::Unclear(
+                        "its transaction inserted several rows with its values".into(),
+                        Some(found),
+                    ),
                 });
             }
         }
@@ -271,29 +306,30 @@ impl Insert {
         let newer = Condition::default().and(NEWER, &placed.at.xmin);
         Ok(match self.fetch(link, table, placed, &newer).await? {
             None => Turned::Gone,
-            Some(_) => {
-                Turned::Unclear("without a key nobody can tell whether another changed or removed it".into())
-            }
+            found => Turned::Unclear(
+                "without a key nobody can tell whether another changed or removed it".into(),
+                found,
+            ),
         })
     }
 
-    /// Where the newest version of the row is, as far as the server can follow them; none if that is nowhere else.
-    async fn follow(&self, link: &Link<'_>, placed: &Placed) -> Result<Option<At>, Failure> {
+    /// Where the newest version of the row is, as far as the server can follow them.
+    async fn follow(&self, link: &Link<'_>, placed: &Placed) -> Result<Follow, Failure> {
         let At { table: oid, ctid, .. } = &placed.at;
         // Only on ground that was not vacuumed no place was given to another row.
         if placed.ground.is_none() || ground(link, oid).await? != placed.ground {
-            return Ok(None);
+            return Ok(Follow::Unknown);
         }
         let may = "SELECT to_regprocedure('currtid2(text, tid)') IS NOT NULL AND has_table_privilege($1::oid, 'SELECT')";
         let may = link.rows(may, &[Value::from(oid.as_str())]).await?.first().is_some_and(|row| row.get(0));
         if !may {
-            return Ok(None);
+            return Ok(Follow::Unknown);
         }
         let ask = "SELECT currtid2($1::oid::regclass::text, $2::tid)::text";
         let rows = link.rows(ask, &[Value::from(oid.as_str()), Value::from(ctid.as_str())]).await?;
         let now: Option<String> = rows.first().and_then(|row| row.get(0));
         let at = |now| At { table: oid.clone(), ctid: now, xmin: String::new() };
-        Ok(now.filter(|now| now != ctid).map(at))
+        Ok(now.filter(|now| now != ctid).map_or(Follow::Nowhere, |now| Follow::At(at(now))))
     }
 
     /// Whether the row was inserted by an attempt whose outcome is unknown.
@@ -316,7 +352,7 @@ impl Insert {
             Ended::Committed => match self.find(link, before, placed).await? {
                 Turned::Ours(_) | Turned::Changed(..) => Settled::Happened(placed.output(&before.table)),
                 Turned::Gone => Settled::Unclear("it was inserted, and is not there any more".into()),
-                Turned::Unclear(why) => Settled::Unclear(why),
+                Turned::Unclear(why, _) => Settled::Unclear(why),
             },
         })
     }
@@ -341,15 +377,15 @@ impl Insert {
             }
         }
         let place = link.place.clone();
-        let present = |found: &Found, why: &str| Presence::Present(found.leftover(&place, why));
+        let present = |found: &Found, why: &str| Presence::Present(found.leftover(&place, placed, why));
         let removed = super::removal::is_removed(link.cx, before).await;
         Ok(match self.find(link, before, placed).await? {
             Turned::Gone => Presence::Gone,
             Turned::Ours(found) => present(&found, "it is still there"),
             // The server itself said that it deleted the row: what looks like it is another's.
-            Turned::Changed(..) | Turned::Unclear(_) if removed => Presence::Gone,
+            Turned::Changed(..) | Turned::Unclear(..) if removed => Presence::Gone,
             Turned::Changed(found, why) => present(&found, &why),
-            Turned::Unclear(why) => Presence::Unknown(why),
+            Turned::Unclear(why, _) => Presence::Unknown(why),
         })
     }
 }
@@ -361,12 +397,27 @@ impl At {
     }
 }
 
+/// Nobody can tell, and no row was seen that may be it.
+pub(super) fn unclear(why: String) -> Turned {
+    Turned::Unclear(why, None)
+}
+
+/// Whether no row was deleted where ours is since it went in: nobody else can have its key then.
+async fn never_free(link: &Link<'_>, placed: &Placed) -> Result<bool, Failure> {
+    let file =
+        |ground: &Option<String>| ground.as_deref().and_then(|it| it.split(' ').next()).map(str::to_owned);
+    let oid = &placed.at.table;
+    Ok(placed.deleted.is_some()
+        && file(&placed.ground) == file(&ground(link, oid).await?)
+        && deleted(link, oid).await? == placed.deleted)
+}
+
 fn replica(label: &str) -> String {
     format!("`{label}` is a replica now, which may not have it yet or any more")
 }
 
 /// A condition that a row has all that was written but the key; none where nothing else was written.
-fn alike(table: &Table, placed: &Placed) -> Option<Condition> {
+pub(super) fn alike(table: &Table, placed: &Placed) -> Option<Condition> {
     let mut condition = Condition::default();
     let written = placed.stored.0.iter().filter(|cell| !table.key.contains(&cell.name));
     for column in written.filter_map(|cell| table.known(&cell.name)) {

@@ -4,6 +4,7 @@ use super::{At, Before, Condition, Found, Insert, Placed, Side};
 use crate::{
     postgres::{
         Intent, Output,
+        beyond::beyond,
         counts::{Count, Counts},
         errors,
         home::Home,
@@ -15,7 +16,7 @@ use crate::{
     },
     store::{Cell, Row},
 };
-use engine::StepError;
+use engine::{ErrorClass, StepError};
 use serde_json::{Map, Value};
 
 /// What no text of the server holds, for a value that is none.
@@ -26,15 +27,16 @@ pub(super) fn reading(table: &Table, columns: &[String]) -> String {
     let key = table.key_columns().into_iter().map(|column| format!(", {}", column.as_text()));
     let exact =
         columns.iter().filter_map(|name| table.known(name)).map(|column| format!(", {}", column.exact()));
-    format!("tableoid::text, ctid::text, xmin::text{}", key.chain(exact).collect::<String>())
+    let place = "tableoid::text, ctid::text, xmin::text, tableoid::regclass::text";
+    format!("{place}{}", key.chain(exact).collect::<String>())
 }
 
 /// A row of [`reading`].
 pub(super) fn found(link: &Link<'_>, table: &Table, columns: &[String], row: &tokio_postgres::Row) -> Found {
     let keys = table.key_columns();
-    let first = 3 + keys.len();
+    let first = 4 + keys.len();
     let key = keys.into_iter().enumerate().map(|(at, column)| {
-        let text: Option<String> = row.get(3 + at);
+        let text: Option<String> = row.get(4 + at);
         let value = match text {
             Some(text) if column.whole => value::number(&text),
             // A secret is only named, and put in again where the key is looked for.
@@ -51,6 +53,7 @@ pub(super) fn found(link: &Link<'_>, table: &Table, columns: &[String], row: &to
     Found {
         key,
         at: At { table: row.get(0), ctid: row.get(1), xmin: row.get(2) },
+        part: row.get(3),
         now: cells.collect(),
         table: table.clone(),
     }
@@ -62,6 +65,24 @@ pub(super) async fn ground(link: &Link<'_>, oid: &str) -> Result<Option<String>,
                FROM pg_class c WHERE c.oid = $1::oid";
     Ok(link.rows(sql, &[Value::from(oid)]).await?.first().and_then(|row| row.get(0)))
 }
+
+/// How often rows were deleted from a table: as long as that stays, a key in it is that of the same row.
+pub(super) async fn deleted(link: &Link<'_>, oid: &str) -> Result<Option<i64>, Failure> {
+    let rows = link.rows("SELECT pg_stat_get_tuples_deleted($1::oid)", &[Value::from(oid)]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}
+
+/// The parts and heirs of the tree that a table belongs to: a row may be moved into each of them, and each may leave the tree.
+async fn family(link: &Link<'_>, table: &Table, stored_in: &str) -> Result<Vec<u32>, Failure> {
+    let seeds = format!("{},{stored_in}", table.oid);
+    let rows = link.rows(FAMILY, &[Value::from(seeds)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+const FAMILY: &str = "WITH RECURSIVE up (oid) AS (SELECT unnest(string_to_array($1::text, ',')::oid[]) \
+    UNION SELECT i.inhparent FROM pg_inherits i JOIN up ON i.inhrelid = up.oid), \
+    tree (oid) AS (SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid) \
+    SELECT oid FROM tree ORDER BY oid";
 
 impl Insert {
     pub(in crate::postgres) async fn run(
@@ -100,13 +121,18 @@ impl Insert {
         let columns = self.columns(link, table)?;
         let found = self.read_back(link, table, &columns, &at, &key).await?;
         let counts = Counts::take(link).await?.since(&counted);
+        if let Some(why) = beyond(link, &counts).await? {
+            return Err(refused(link, table, ErrorClass::Unsupported, &why).into());
+        }
         let xid = link.rows("SELECT txid_current()", &[]).await?.first().map_or(0, |row| row.get(0));
         let placed = Placed {
             xid,
             own_key: !table.key.is_empty() && self.writes_key(link, table),
             sums: self.sums(link, table, &found.at).await?,
             ground: ground(link, &found.at.table).await?,
-            sides: sides(link, counts, &at, &found.at).await?,
+            deleted: deleted(link, &found.at.table).await?,
+            family: family(link, table, &found.at.table).await?,
+            sides: sides(link, table, counts, &at, &found.at).await?,
             at: found.at,
             key: found.key,
             stored: found.now,
@@ -246,11 +272,30 @@ impl Insert {
     }
 }
 
+/// A step that must not have an effect.
+fn refused(link: &Link<'_>, table: &Table, class: ErrorClass, why: &str) -> StepError {
+    let message = format!("nothing was inserted into `{}`: {why}", table.label());
+    StepError::new(class, message).hint(link.place.type_in(&format!("\\d+ {}", table.sql())))
+}
+
 /// What triggers and rules did besides, with what can be found again by the transaction's number.
-async fn sides(link: &Link<'_>, counts: Counts, made: &At, row: &At) -> Result<Vec<Side>, Failure> {
+///
+/// # Errors
+/// They deleted rows of others, which would be lost.
+async fn sides(
+    link: &Link<'_>,
+    table: &Table,
+    counts: Counts,
+    made: &At,
+    row: &At,
+) -> Result<Vec<Side>, Failure> {
     let mut sides = Vec::new();
-    for (oid, count) in counts.0 {
-        let Count { sql, label, mut inserted, updated, deleted } = count;
+    for (oid, count) in counts.of_rows() {
+        let Count { sql, label, mut inserted, updated, deleted, .. } = count;
+        if deleted > inserted {
+            let why = format!("a trigger or a rule would delete rows of `{label}`, which are another's");
+            return Err(refused(link, table, ErrorClass::Exists, &why).into());
+        }
         let mut changed = updated + deleted;
         if oid.to_string() == made.table {
             inserted -= 1;

@@ -3,6 +3,7 @@
 use super::{Before, Found, Insert, Placed, Turned, find::Ended};
 use crate::postgres::{
     Output,
+    beyond::beyond,
     counts::{Count, Counts},
     errors,
     link::{Failure, Link},
@@ -71,15 +72,18 @@ impl Insert {
         for _ in 0..LOOKS {
             let found = match self.find(link, before, placed).await? {
                 Turned::Gone => return self.delete_rest(link, before, placed).await,
-                Turned::Unclear(why) => return unclear(link, &why),
+                Turned::Unclear(why, Some(seen)) => {
+                    return Ok(Undone::CannotTell(seen.look(&link.place, &why)));
+                }
+                Turned::Unclear(why, None) => return unclear(link, &why),
                 Turned::Changed(found, why) => {
-                    return Ok(Undone::Left(found.leftover(&link.place, &why)));
+                    return Ok(Undone::Left(found.leftover(&link.place, placed, &why)));
                 }
                 Turned::Ours(found) => found,
             };
             if kept.as_ref().is_some_and(|kept| kept.at == found.at) {
                 let why = "a trigger, a rule or a policy of the table keeps it from being deleted";
-                return Ok(Undone::Left(found.leftover(&link.place, why)));
+                return Ok(Undone::Left(found.leftover(&link.place, placed, why)));
             }
             match self.delete(link, before, placed, Some(&found)).await? {
                 Deleted::Done(rest) => {
@@ -88,7 +92,7 @@ impl Insert {
                     return Ok(with_rest(Undone::Removed, rest));
                 }
                 Deleted::Refused(why) => {
-                    return Ok(Undone::Left(found.leftover(&link.place, &why)));
+                    return Ok(Undone::Left(found.leftover(&link.place, placed, &why)));
                 }
                 Deleted::Nothing => kept = Some(found),
             }
@@ -180,8 +184,13 @@ impl Insert {
             *work.taken.entry(found.at.table.parse().unwrap_or(0)).or_default() += 1;
         }
         link.set("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        for (oid, count) in Counts::take(link).await?.since(&counted).0 {
-            let Count { sql, label, inserted, updated, deleted } = count;
+        let counts = Counts::take(link).await?.since(&counted);
+        if let Some(why) = beyond(link, &counts).await? {
+            link.roll_back().await?;
+            return Ok(Deleted::Refused(format!("when it is deleted, {why}")));
+        }
+        for (oid, count) in counts.of_rows() {
+            let Count { sql, label, inserted, updated, deleted, .. } = count;
             let others = updated + deleted - work.taken.get(&oid).copied().unwrap_or(0);
             let answers = placed.sides.iter().any(|side| side.oid == oid && side.changed > 0);
             if others > 0 && !answers {
