@@ -156,12 +156,14 @@ impl Hash {
         let all: Vec<usize> = (0..before.values.len()).collect();
         match before.origin.fate(link).await? {
             Fate::Never if !ran => return Ok(Undone::NothingToDo),
-            Fate::Unclear(why) if !ran => return Ok(super::cannot_tell(self.left(link, before, &all, &why))),
+            Fate::Unclear(why) if !ran => {
+                return Ok(super::cannot_tell(self.changed(link, before, &all, &why)));
+            }
             Fate::Unmarked if !ran && !self.is_unique(link) => {
                 let fields = self.fields(link, before).await?;
                 let why = "it is not known who set it";
                 if fields.iter().any(|field| field.turned() == Turned::AsSet) {
-                    return Ok(super::cannot_tell(self.left(link, before, &all, why)));
+                    return Ok(super::cannot_tell(self.changed(link, before, &all, why)));
                 }
             }
             _ => {}
@@ -171,7 +173,7 @@ impl Hash {
             "hash" | "none" => {}
             _ => {
                 before.origin.clear(link).await?;
-                return Ok(self.left(link, before, &all, "another put a value of another type there"));
+                return Ok(self.changed(link, before, &all, "another put a value of another type there"));
             }
         }
         let mut tries = Tries::default();
@@ -198,7 +200,7 @@ impl Hash {
         let changed: Vec<usize> =
             (0..turned.len()).filter(|place| turned[*place] == Turned::Changed).collect();
         Ok(match (changed.is_empty(), turned.contains(&Turned::AsSet)) {
-            (false, _) => self.left(link, before, &changed, "another changed it since it was set"),
+            (false, _) => self.changed(link, before, &changed, "another changed it since it was set"),
             (true, true) => Undone::Removed,
             (true, false) => Undone::NothingToDo,
         })
@@ -224,12 +226,12 @@ impl Hash {
             Missing::Gone => None,
             Missing::Unclear(why) => {
                 let all: Vec<usize> = (0..before.values.len()).collect();
-                Some(super::cannot_tell(self.left(link, before, &all, &why)))
+                Some(super::cannot_tell(self.changed(link, before, &all, &why)))
             }
             Missing::Renamed(to) => {
-                let mut gone: Vec<&[u8]> = vec![b"HDEL", &to];
-                gone.extend(self.fields.0.iter().map(|(name, _)| name.as_bytes()));
-                Some(Undone::Left(super::renamed(link, "fields", &self.key, &to, &gone)))
+                let mut look: Vec<&[u8]> = vec![b"HMGET", &to];
+                look.extend(self.fields.0.iter().map(|(name, _)| name.as_bytes()));
+                Some(Undone::Left(super::renamed(link, "fields", &self.key, &to, &look)))
             }
         })
     }
@@ -278,18 +280,26 @@ impl Hash {
     }
 
     fn left(&self, link: &Link<'_>, before: &Before, which: &[usize], why: &str) -> Undone {
+        Undone::Left(link.leftover(self.named(which), why, self.put_back(&link.place, before, which)))
+    }
+
+    /// What another made of them is shown, never overwritten; what was there before is told with it.
+    fn changed(&self, link: &Link<'_>, before: &Before, which: &[usize], why: &str) -> Undone {
+        let was = which.iter().any(|at| before.values.get(*at).is_some_and(Option::is_some));
+        let why = super::with_earlier(why, &self.put_back(&link.place, before, which), was);
+        let mut look: Vec<&[u8]> = vec![b"HMGET", self.key.as_bytes()];
+        look.extend(which.iter().filter_map(|at| self.fields.0.get(*at)).map(|(name, _)| name.as_bytes()));
+        Undone::Left(link.leftover(self.named(which), &why, link.place.type_bytes(&look)))
+    }
+
+    fn named(&self, which: &[usize]) -> String {
         let names: Vec<String> = which
             .iter()
             .filter_map(|at| self.fields.0.get(*at))
             .map(|(name, _)| format!("`{name}`"))
             .collect();
-        let what = format!(
-            "field{} {} of hash `{}`",
-            if names.len() == 1 { "" } else { "s" },
-            names.join(", "),
-            self.key
-        );
-        Undone::Left(link.leftover(what, why, self.put_back(&link.place, before, which)))
+        let plural = if names.len() == 1 { "" } else { "s" };
+        format!("field{plural} {} of hash `{}`", names.join(", "), self.key)
     }
 
     /// The values of the fields now.

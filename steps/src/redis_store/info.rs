@@ -13,6 +13,11 @@ pub(super) async fn section(link: &mut Link<'_>, name: &str) -> Result<BTreeMap<
         Reply::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         other => value::text(other).unwrap_or_default().to_owned(),
     };
+    Ok(facts(&text))
+}
+
+/// The lines of `INFO` by their names.
+pub(super) fn facts(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
-    Ok(lines.map(|(name, found)| (name.to_owned(), found.trim_end().to_owned())).collect())
+    lines.map(|(name, found)| (name.to_owned(), found.trim_end().to_owned())).collect()
 }

@@ -74,8 +74,10 @@ pub(super) async fn change(
 /// Notes that a change has happened, and takes its mark away.
 pub(super) async fn finish(link: &mut Link<'_>, intent: &Intent, output: &Output) -> Result<(), StepError> {
     let mut done = intent.with(Origin::done);
-    if let Intent::Add(before) = &mut done {
-        before.is_at(output.id.clone());
+    match &mut done {
+        Intent::Add(before) => before.is_at(output.id.clone()),
+        Intent::Push(before) => before.put(output.puts),
+        _ => {}
     }
     let noted = async {
         link.cx.amend(&done).await?;

@@ -11,6 +11,7 @@ mod intent;
 mod link;
 mod origin;
 mod push;
+mod puts;
 mod set;
 mod stream;
 mod value;
@@ -106,6 +107,9 @@ pub struct Output {
     /// `push`: how long the list was right after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
+    /// `push`: how often anything had been put into a list right after it.
+    #[serde(skip)]
+    puts: Option<u64>,
     /// `set`, `hash`, `push` and `add`: whether there was something at the key, or in one of the fields, before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier: Option<bool>,
@@ -168,9 +172,11 @@ impl Step for Redis {
                       elements that no consumer has taken; `add` deletes the entry, and the stream with it if that was \
                       not there before, is empty and has no groups. `set` and `hash` look and change in one transaction \
                       (`WATCH`), so nothing is overwritten that the undo does not know of. What another has changed \
-                      since is left as it is and named, with a command that puts back what was there. Where equal \
-                      elements were in a list before and more were taken than pushed, nobody can tell whose remain: they \
-                      are left and named too. Texts of more than 60 kB are not overwritten, for they could not be put back by \
+                      since is left as it is and named, with a command that shows it and what was there before. A list does not tell \
+                      equal elements apart: those without `run.id` are removed only if nobody else has put anything into a list of \
+                      the server since (its own counts in `INFO` tell); otherwise, and where equal \
+                      elements were there before and more were taken than pushed, nobody can tell whose they are, and they \
+                      are left and named. Texts of more than 60 kB are not overwritten, for they could not be put back by \
                       hand.\n\nEach change is made in one transaction with a key of its own, `KEY:shakedown:…`, which is removed once the \
                       journal knows of the change: after a crash it tells whether it happened, so that nothing equal of another is \
                       taken for it. Where the user may make no such key, only values with `run.id` are known for sure after a \
@@ -407,7 +413,7 @@ impl Step for Redis {
         let command = match (params.action().ok()?, intent) {
             (Action::Set(set), Intent::Set(before)) => set.by_hand(&place, before),
             (Action::Hash(hash), Intent::Hash(before)) => hash.by_hand(&place, before),
-            (Action::Push(push), Intent::Push(_)) => push.by_hand(&place)?,
+            (Action::Push(push), Intent::Push(_)) => push.by_hand(&place),
             (Action::Add(add), Intent::Add(before)) => add.by_hand(&place, before),
             _ => return None,
         };
@@ -454,6 +460,14 @@ fn stored_otherwise(key: &str, link: &Link<'_>) -> StepError {
     StepError::new(ErrorClass::Corrupt, message).unknown_outcome()
 }
 
+/// Why something is left, with what puts back what was there before, if anything was.
+fn with_earlier(why: &str, command: &str, was: bool) -> String {
+    match was {
+        true => format!("{why}; what was there before is put back with: {command}"),
+        false => format!("{why}; nothing was there before"),
+    }
+}
+
 /// What is left, as what nobody can tell.
 fn cannot_tell(undone: Undone) -> Undone {
     match undone {
@@ -462,11 +476,11 @@ fn cannot_tell(undone: Undone) -> Undone {
     }
 }
 
-/// What is at another key now.
-fn renamed(link: &Link<'_>, what: &str, key: &str, to: &[u8], gone: &[&[u8]]) -> Leftover {
+/// What is at another key now, with the command that shows it: an equal value there may be another's.
+fn renamed(link: &Link<'_>, what: &str, key: &str, to: &[u8], look: &[&[u8]]) -> Leftover {
     let shown = String::from_utf8_lossy(to);
     let why = format!("`{key}` was renamed or copied to it since");
-    link.leftover(format!("{what} at key `{shown}`"), &why, link.place.type_bytes(gone))
+    link.leftover(format!("{what} at key `{shown}`"), &why, link.place.type_bytes(look))
 }
 
 /// # Errors

@@ -6,6 +6,7 @@ use super::{
     info,
     link::{Link, Tries},
     origin::{Fate, Missing, Origin},
+    puts::{self, Puts},
     value,
 };
 use crate::word::Word;
@@ -56,8 +57,29 @@ pub struct Before {
     /// this step has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pushes: Option<(String, u64)>,
+    /// How often anything had been put into lists of the server before it, and right after it, with the id of the process.
+    #[serde(default)]
+    pub(super) puts: Puts,
     #[serde(default)]
     pub(super) origin: Origin,
+}
+
+/// Why equal elements are left alone.
+const UNSURE: &str =
+    "others have put elements into lists of the server since: whether an equal one is ours nobody can tell";
+
+/// Says that this process has removed the elements.
+struct Removed;
+
+fn removed_key(link: &Link<'_>) -> String {
+    format!("redis {} {} {}", link.cx.services.run.id, link.cx.step, link.cx.attempt)
+}
+
+impl Before {
+    /// How often anything had been put right after it.
+    pub(super) fn put(&mut self, count: Option<u64>) {
+        self.puts.after = count;
+    }
 }
 
 /// A distinct element.
@@ -130,7 +152,8 @@ impl Push {
         let pushes = self.pushes(link).await;
         let equal = counts(link, key.expose(), &elements).await?;
         let length = length(link, key.expose()).await?;
-        Ok(Before { equal, length, pushes, origin: Origin::of(link, &self.key).await? })
+        let puts = Puts::before(link).await;
+        Ok(Before { equal, length, pushes, puts, origin: Origin::of(link, &self.key).await? })
     }
 
     pub(super) async fn run(&self, link: &mut Link<'_>, before: &Before) -> Result<Output, StepError> {
@@ -147,6 +170,7 @@ impl Push {
             Side::Right => (-last, -1),
         };
         changes.cmd("LRANGE").arg(key.expose()).arg(from).arg(to);
+        before.puts.ask(&mut changes);
         before.origin.put(link, &mut changes)?;
         let replies = link.commit(&changes).await?.unwrap_or_default();
         if let Side::Left = self.side {
@@ -157,7 +181,14 @@ impl Push {
             return Err(super::stored_otherwise(&self.key, link));
         }
         let length = replies.first().and_then(value::number).and_then(|length| u64::try_from(length).ok());
-        Ok(Output { length, earlier: Some(before.length > 0), ..Output::default() })
+        let puts = replies.get(2).and_then(puts::count);
+        Ok(Output { length, puts, earlier: Some(before.length > 0), ..Output::default() })
+    }
+
+    /// Whether equal elements that are there now must be ours: nobody else pushes these, or nobody has put anything into a
+    /// list since. Otherwise ours may have been taken, and another's be there; in a list equal elements are the same.
+    async fn is_sure(&self, link: &mut Link<'_>, before: &Before) -> bool {
+        self.is_unique(link) || before.puts.nobody_since(link).await
     }
 
     /// Whether nobody else pushes these elements.
@@ -241,9 +272,14 @@ impl Push {
         let (removed, unsure) = loop {
             link.watch(&mut tries, key.expose().as_bytes()).await?;
             let now = counts(link, key.expose(), &elements).await?;
+            if now.iter().any(|now| *now > 0) && !self.is_sure(link, before).await {
+                link.unwatch().await?;
+                before.origin.clear(link).await?;
+                return Ok(Undone::CannotTell(self.unclear(link, UNSURE)));
+            }
             let mut changes = Pipeline::new();
             changes.atomic();
-            let (mut removed, mut unsure) = (0, Vec::new());
+            let (mut removed, mut unsure) = (0, false);
             for (at, (element, now)) in elements.iter().zip(now).enumerate() {
                 let ours = element.ours(now);
                 removed += ours;
@@ -251,9 +287,7 @@ impl Push {
                     changes.cmd("LREM").arg(key.expose()).arg(self.signed(ours)).arg(values[at].expose());
                 }
                 // Of equal elements that were there before more were taken than pushed: nobody can tell whose remain.
-                if now > 0 && now < element.before {
-                    unsure.push((at, now.min(element.pushed)));
-                }
+                unsure |= now > 0 && now < element.before;
             }
             if removed == 0 {
                 link.unwatch().await?;
@@ -265,16 +299,13 @@ impl Push {
                 break (removed, unsure);
             }
         };
-        if !unsure.is_empty() {
-            let lines: Vec<String> = unsure
-                .iter()
-                .map(|(at, count)| self.remove(&link.place, elements[*at].word, *count))
-                .collect();
-            return Ok(Undone::Left(link.leftover(
-                format!("perhaps elements of list `{}`", self.key),
-                "equal elements were there before, more are taken than were pushed, and the rest may be either",
-                lines.join(" && "),
-            )));
+        if removed > 0 {
+            let mut resident = link.cx.services.resident.lock().await;
+            resident.insert(removed_key(link), Box::new(Removed));
+        }
+        if unsure {
+            let why = "equal elements were there before, more are taken than were pushed, and the rest may be either";
+            return Ok(Undone::CannotTell(self.unclear(link, why)));
         }
         if removed > 0 {
             return Ok(Undone::Removed);
@@ -298,9 +329,8 @@ impl Push {
             Missing::Gone => None,
             Missing::Unclear(why) => Some(Undone::CannotTell(self.unclear(link, &why))),
             Missing::Renamed(to) => {
-                let one = self.signed(1).to_string();
-                let gone: [&[u8]; 4] = [b"LREM", &to, one.as_bytes(), word.0.as_bytes()];
-                Some(Undone::Left(super::renamed(link, "elements", &self.key, &to, &gone)))
+                let look: [&[u8]; 4] = [b"LRANGE", &to, b"0", b"-1"];
+                Some(Undone::Left(super::renamed(link, "elements", &self.key, &to, &look)))
             }
         })
     }
@@ -308,10 +338,15 @@ impl Push {
     pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {
         let elements = self.elements(Some(before))?;
         let key = link.cx.reveal(&self.key)?;
-        if link.type_of(key.expose().as_bytes()).await? != "list" {
+        // The server itself said that it removed them: what is equal is another's.
+        let removed = link.cx.services.resident.lock().await.contains_key(&removed_key(link));
+        if removed || link.type_of(key.expose().as_bytes()).await? != "list" {
             return Ok(Presence::Gone);
         }
         let now = counts(link, key.expose(), &elements).await?;
+        if now.iter().any(|now| *now > 0) && !self.is_sure(link, before).await {
+            return Ok(Presence::Unknown(UNSURE.into()));
+        }
         let lines: Vec<String> = elements
             .iter()
             .zip(now)
@@ -325,12 +360,9 @@ impl Push {
         Ok(Presence::Present(link.leftover(what, "they are still there", lines.join(" && "))))
     }
 
-    /// The commands that remove the elements.
-    pub(super) fn by_hand(&self, place: &Place) -> Option<String> {
-        let elements = self.elements(None).ok()?;
-        let lines: Vec<String> =
-            elements.iter().map(|element| self.remove(place, element.word, element.pushed)).collect();
-        Some(lines.join(" && "))
+    /// The command that shows the list: whose equal elements are in it has to be seen first.
+    pub(super) fn by_hand(&self, place: &Place) -> String {
+        place.type_in(&["LRANGE", &self.key, "0", "-1"])
     }
 
     fn remove(&self, place: &Place, word: &Word, count: u64) -> String {

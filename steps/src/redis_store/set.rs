@@ -163,7 +163,11 @@ impl Set {
         let (key, value) = (link.cx.reveal(&self.key)?, link.cx.reveal(&self.value.0)?);
         match link.type_of(key.expose().as_bytes()).await?.as_str() {
             "string" | "none" => {}
-            _ => return Ok(self.left(link, before, "another put a value of another type there")),
+            kind => {
+                let why = format!("another put a {kind} there");
+                let look = link.place.type_in(&["TYPE", &self.key]);
+                return Ok(self.changed(link, before, &why, look));
+            }
         }
         let earlier = before.bytes(link)?;
         let mut tries = Tries::default();
@@ -190,10 +194,16 @@ impl Set {
         Ok(match turned {
             Turned::AsSet | Turned::Expired => Undone::Removed,
             Turned::AsBefore => Undone::NothingToDo,
-            Turned::Gone => {
-                self.left(link, before, "another removed it, and the value from before is not back")
+            Turned::Gone => self.changed(
+                link,
+                before,
+                "another removed it, and the value from before is not back",
+                link.place.type_in(&["EXISTS", &self.key]),
+            ),
+            Turned::Changed => {
+                let look = link.place.type_in(&["GET", &self.key]);
+                self.changed(link, before, "another changed it since it was set", look)
             }
-            Turned::Changed => self.left(link, before, "another changed it since it was set"),
         })
     }
 
@@ -212,13 +222,13 @@ impl Set {
             Missing::Gone => None,
             Missing::Unclear(why) => Some(self.unclear(link, before, &why)),
             Missing::Renamed(to) => {
-                Some(Undone::Left(super::renamed(link, "value", &self.key, &to, &[b"DEL", &to])))
+                Some(Undone::Left(super::renamed(link, "value", &self.key, &to, &[b"GET", &to])))
             }
         })
     }
 
     fn unclear(&self, link: &Link<'_>, before: &Before, why: &str) -> Undone {
-        super::cannot_tell(self.left(link, before, why))
+        super::cannot_tell(self.changed(link, before, why, link.place.type_in(&["GET", &self.key])))
     }
 
     pub(super) async fn presence(&self, link: &mut Link<'_>, before: &Before) -> Result<Presence, StepError> {
@@ -264,6 +274,12 @@ impl Set {
             None if over(self.ttl.map(|ttl| before.seen_at.saturating_add(millis(ttl)))) => Turned::Expired,
             None => Turned::Gone,
         }
+    }
+
+    /// What another made of it is shown, never overwritten; what was there before is told with it.
+    fn changed(&self, link: &Link<'_>, before: &Before, why: &str, look: String) -> Undone {
+        let why = super::with_earlier(why, &self.by_hand(&link.place, before), before.value.is_some());
+        Undone::Left(link.leftover(format!("key `{}`", self.key), &why, look))
     }
 
     fn left(&self, link: &Link<'_>, before: &Before, why: &str) -> Undone {

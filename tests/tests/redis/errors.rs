@@ -35,13 +35,13 @@ monitor: {{ waits: {{ wait: {{ until: {{ file: {{ stat: go }} }}, succeed_when: 
         fs::write(stage.dir.path().join("go"), "").expect("written");
         let text = assert_code(&child.wait_with_output().expect("it ends"), 4);
         assert!(!text.contains(PASSWORD), "{text}");
-        let wanted = format!("redis-cli -u {plain} --askpass DEL k");
+        let wanted = format!("redis-cli -u {plain} --askpass GET k");
         assert!(text.contains(&wanted), "{text}");
         // Typed as it stands, it asks for the password.
         let mut typed = Command::new("/bin/sh")
             .args(["-c", &wanted])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("sh");
         std::io::Write::write_all(
@@ -49,8 +49,8 @@ monitor: {{ waits: {{ wait: {{ until: {{ file: {{ stat: go }} }}, succeed_when: 
             format!("{PASSWORD}\n").as_bytes(),
         )
         .expect("written");
-        assert!(typed.wait().expect("it ends").success());
-        assert_eq!(redis.cli(&["EXISTS", "k"]), "0");
+        let typed = typed.wait_with_output().expect("it ends");
+        assert!(typed.status.success() && said(&typed).contains("theirs"), "{}", said(&typed));
     }
 
     let stage = Stage::new();

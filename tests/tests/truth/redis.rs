@@ -27,7 +27,8 @@ rows! {
         exit: 4,
         says: &["left 1", "处理中", "was renamed"],
         differs: &["+ key 处理中"],
-        typed: Some(&[]),
+        typed: Some(&["+ key 处理中"]),
+        over: false,
         ..HERE
     };
     /// A value and an entry that were renamed.
@@ -39,7 +40,8 @@ rows! {
         exit: 4,
         says: &["left 1", "k 2"],
         differs: &["+ key k 2"],
-        typed: Some(&[]),
+        typed: Some(&["+ key k 2"]),
+        over: false,
         ..HERE
     };
     /// The same for an entry of a stream.
@@ -79,6 +81,68 @@ rows! {
         ready: "redis-cli -s $REDIS EXISTS l | grep -q 1",
         meanwhile: "redis-cli -s $REDIS LPOP l",
         says: &["left 0"],
+        ..HERE
+    };
+    /// A consumer took it, and another pushed an equal one: a list does not tell them apart.
+    an_equal_element_of_another_stays: Row {
+        setup: "redis-cli -s $REDIS RPUSH l 7 8",
+        playbook: PUSH,
+        ready: "redis-cli -s $REDIS LLEN l | grep -q 3",
+        meanwhile: "redis-cli -s $REDIS RPOP l; redis-cli -s $REDIS RPUSH l a",
+        exit: 4,
+        says: &["left 0, 1 cannot be told", "others have put elements into lists", "LRANGE l 0 -1"],
+        differs: &["~ key l"],
+        typed: Some(&["~ key l"]),
+        over: false,
+        ..HERE
+    };
+    /// With the run in it the element is nobody else's, whatever others push.
+    an_element_of_the_run_itself_is_known: Row {
+        setup: "redis-cli -s $REDIS RPUSH l 7 8",
+        playbook: "prepare: { it: { redis: { url: '@REDIS@', push: { key: l, value: 'a ${{ run.id }}' } } } }",
+        ready: "redis-cli -s $REDIS LLEN l | grep -q 3",
+        meanwhile: "redis-cli -s $REDIS RPUSH l 9; redis-cli -s $REDIS LPOP l",
+        says: &["left 0"],
+        silent: &["cannot be told"],
+        differs: &["~ key l"],
+        ..HERE
+    };
+    /// Several steps on one list do not take each other for others.
+    pushes_of_one_run_are_known_to_it: Row {
+        setup: "redis-cli -s $REDIS RPUSH l a",
+        playbook: "prepare:
+  one: { redis: { url: '@REDIS@', push: { key: l, value: a } } }
+  two: { redis: { url: '@REDIS@', push: { key: l, value: a, side: left } } }
+  three: { redis: { url: '@REDIS@', push: { key: m, values: [b, b] } }, needs: [one, two] }
+",
+        says: &["left 0"],
+        silent: &["cannot be told"],
+        ..HERE
+    };
+    /// What is equal and comes after the undo is another's, and no command destroys it.
+    an_equal_element_that_came_after_the_undo_stays: Row {
+        playbook: "prepare:
+  other:
+    command: { shell: 'true' }
+    undo: { redis: { url: '@REDIS@', command: [RPUSH, l, a] } }
+  it: { redis: { url: '@REDIS@', push: { key: l, value: a } }, needs: [other] }
+",
+        says: &["left 0"],
+        silent: &["still there", "LREM"],
+        differs: &["+ key l"],
+        ..HERE
+    };
+    /// What another set is shown, and what was there before is told.
+    a_value_that_another_changed_is_shown: Row {
+        setup: "redis-cli -s $REDIS SET k earlier",
+        playbook: SET,
+        ready: "redis-cli -s $REDIS GET k | grep -q ours",
+        meanwhile: "redis-cli -s $REDIS SET k theirs",
+        exit: 4,
+        says: &["left 1", "another changed it", "SET k earlier"],
+        differs: &["~ key k"],
+        typed: Some(&["~ key k"]),
+        over: false,
         ..HERE
     };
     /// The server became a replica of one that has nothing.
