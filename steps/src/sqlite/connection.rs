@@ -237,29 +237,48 @@ fn open_as(database: &str, name: &str, flags: OpenFlags) -> Result<Connection, S
     Ok(connection)
 }
 
+/// Looks at it and at what SQLite keeps beside it by name alone: at a pipe the library would wait for ever, and to open and close
+/// the file here would let go of every lock that a connection of this process has on it.
 fn must_be_a_file(database: &str) -> Result<(), StepError> {
     let path = Path::new(database);
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(StepError::new(
-                ErrorClass::Invalid,
-                format!("`{database}` is a folder, expected a database"),
-            ));
-        }
-        Ok(metadata) if metadata.len() == 0 => {}
-        Ok(_) => {}
-        Err(error) => {
-            let hint = match path.parent() {
-                Some(folder) if !folder.exists() => {
-                    format!("its folder does not exist either: ls -ld {}", folder.display())
-                }
-                Some(folder) => format!("look what is there: ls -l {}", folder.display()),
-                None => "check the path".to_owned(),
-            };
-            return Err(StepError::io(format!("open the database `{database}`"), &error).hint(hint));
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        let hint = match path.parent() {
+            Some(folder) if !folder.exists() => {
+                format!("its folder does not exist either: ls -ld {}", folder.display())
+            }
+            Some(folder) => format!("look what is there: ls -l {}", folder.display()),
+            None => "check the path".to_owned(),
+        };
+        StepError::io(format!("open the database `{database}`"), &error).hint(hint)
+    })?;
+    let other = |path: &str, kind: &str| {
+        StepError::new(ErrorClass::Invalid, format!("`{path}` is {kind}, expected a database"))
+            .hint(format!("look what is there: ls -l {}", engine::host::shell_word(path)))
+    };
+    if let Some(kind) = no_file(&metadata) {
+        return Err(other(database, kind));
+    }
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for ending in ["-journal", "-wal", "-shm"] {
+        let beside = look::beside(&real, ending);
+        if let Some(kind) = std::fs::metadata(&beside).ok().as_ref().and_then(no_file) {
+            return Err(other(&beside.to_string_lossy(), kind));
         }
     }
     Ok(())
+}
+
+/// What it is, if it is no file.
+fn no_file(metadata: &std::fs::Metadata) -> Option<&'static str> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = metadata.file_type();
+    Some(match () {
+        () if kind.is_file() => return None,
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    })
 }
 
 /// The size of a page, in bytes.

@@ -173,8 +173,8 @@ impl Sqlite {
             }
             // Of a view's rows the first stands for all.
             let fate = match (&made.row, made.others.first()) {
-                (Some(stored), _) => undo.search.own(connection, stored)?,
-                (None, Some(stored)) => undo.search.other(connection, stored)?,
+                (Some(stored), _) => undo.search.own(connection, stored)?.fate,
+                (None, Some(stored)) => undo.search.other(connection, stored)?.fate,
                 (None, None) => Fate::Unseen("the insert left no row of its own".into()),
             };
             Ok(match fate {

@@ -4,11 +4,11 @@ use super::{
     file::Content,
     insert::{Insert, schema_version},
     key::{Exact, Key},
-    made::{Made, Stored},
+    made::{Made, Stored, deletion, deletion_at, look, named},
     table::{Kind, Table},
     value::to_sql,
 };
-use crate::store::Fate;
+use crate::store::{Fate, Thing};
 use engine::StepError;
 use rusqlite::{Connection, types::ValueRef};
 
@@ -29,7 +29,54 @@ pub(super) struct Search<'a> {
     pub(super) thorough: bool,
 }
 
+/// What became of a row, and where a row was seen that is it, or may be.
+pub(super) struct Found {
+    pub(super) fate: Fate,
+    /// A table and a key, if they are not those under which it was stored.
+    at: Option<(String, Key)>,
+    /// Whether it is as it was stored, but for the name of its table.
+    is_stored: bool,
+}
+
+impl Found {
+    fn at(fate: Fate, table: &str, key: &Key) -> Self {
+        Self { fate, at: Some((table.to_owned(), key.clone())), is_stored: false }
+    }
+}
+
+impl From<Fate> for Found {
+    fn from(fate: Fate) -> Self {
+        let is_stored = fate == Fate::AsStored;
+        Self { fate, at: None, is_stored }
+    }
+}
+
 impl Search<'_> {
+    /// The row with a command. Only what is as it was stored is told how to be deleted: what another made of it, and a row that may
+    /// be another's, is shown.
+    pub(super) fn thing(&self, stored: &Stored, found: &Found, database: &str) -> Thing {
+        let (table, key) = match &found.at {
+            Some((table, key)) => (table, key),
+            None => (&stored.table, &stored.at.key),
+        };
+        match found.is_stored {
+            true => deletion_at(table, stored, self.written(stored), database),
+            false => {
+                Thing { what: named(&stored.table, &stored.at.key, database), ..look(table, key, database) }
+            }
+        }
+    }
+
+    /// The same before anything was seen.
+    pub(super) fn unseen(&self, stored: &Stored, database: &str) -> Thing {
+        deletion(stored, self.written(stored), database)
+    }
+
+    /// What went into the row that was asked for; triggers made the others.
+    fn written(&self, stored: &Stored) -> Option<&Insert> {
+        (self.made.row.as_ref() == Some(stored)).then_some(self.insert)
+    }
+
     /// The content of the database once the row was in it, and now.
     fn content(&self) -> Option<(Content, Content)> {
         let (database, then) = self.content?;
@@ -47,29 +94,33 @@ impl Search<'_> {
     }
 
     /// What became of the row that was asked for. The columns that were not asked for belong to others.
-    pub(super) fn own(&self, connection: &Connection, stored: &Stored) -> Result<Fate, StepError> {
+    pub(super) fn own(&self, connection: &Connection, stored: &Stored) -> Result<Found, StepError> {
         let counts = |column: &str| self.insert.writes(column) || stored.at.key.has(column);
-        let fate = self.by_key(connection, stored, &counts)?;
-        let fate = match fate {
+        let found = self.by_key(connection, stored, &counts)?;
+        let found = match found.fate {
             Fate::Gone if self.thorough && self.confirmed => {
                 self.under_another_key(connection, stored, &counts)?
             }
-            Fate::Changed(why) if !self.confirmed => Fate::Unseen(format!(
-                "it is not known whether it was inserted, and a row with its key is there: {why}"
-            )),
-            fate => fate,
+            Fate::Changed(why) if !self.confirmed => {
+                let why = format!(
+                    "it is not known whether it was inserted, and a row with its key is there: {why}"
+                );
+                Found { fate: Fate::Unseen(why), is_stored: false, ..found }
+            }
+            fate => Found { fate, ..found },
         };
-        Ok(match fate {
+        Ok(match found.fate {
             // Nobody has deleted it, for nobody has committed anything.
             Fate::Gone if self.content().is_some_and(|(then, now)| then.is_that_of(now)) => {
-                Fate::Unseen("the database was overwritten since the row went in, and not by SQLite".into())
+                let why = "the database was overwritten since the row went in, and not by SQLite";
+                Fate::Unseen(why.into()).into()
             }
-            fate => fate,
+            fate => Found { fate, ..found },
         })
     }
 
     /// What became of a row that a trigger made: nobody else has a part in it.
-    pub(super) fn other(&self, connection: &Connection, stored: &Stored) -> Result<Fate, StepError> {
+    pub(super) fn other(&self, connection: &Connection, stored: &Stored) -> Result<Found, StepError> {
         self.by_key(connection, stored, &|_| true)
     }
 
@@ -78,7 +129,7 @@ impl Search<'_> {
         connection: &Connection,
         stored: &Stored,
         counts: &dyn Fn(&str) -> bool,
-    ) -> Result<Fate, StepError> {
+    ) -> Result<Found, StepError> {
         let home = Table::load(connection, &stored.table)?.filter(|table| table.kind != Kind::View);
         if let Some(home) = &home {
             let found = home.under(connection, &stored.at.key)?;
@@ -89,19 +140,24 @@ impl Search<'_> {
                     let fate = Fate::of_differences(&stored.at.row.differences(&at.row, counts));
                     return Ok(match self.elsewhere(connection, Some(home), stored, counts)? {
                         Some(other) if fate == Fate::AsStored => other,
-                        Some(other @ Fate::Changed(_)) => other,
-                        _ => fate,
+                        Some(other @ Found { fate: Fate::Changed(_), .. }) => other,
+                        _ if fate == Fate::AsStored => self
+                            .made_anew(connection, home, stored)?
+                            .map_or(fate.into(), |why| Found::at(Fate::Unseen(why), &home.name, &at.key)),
+                        _ => fate.into(),
                     });
                 }
                 several => {
-                    return Ok(Fate::Unseen(format!("{} rows or more are just like it", several.len())));
+                    return Ok(
+                        Fate::Unseen(format!("{} rows or more are just like it", several.len())).into()
+                    );
                 }
             }
-            if let Some(fate) = self.by_rowid(connection, home, stored)? {
-                return Ok(fate);
+            if let Some(found) = self.by_rowid(connection, home, stored)? {
+                return Ok(found);
             }
         }
-        Ok(self.elsewhere(connection, home.as_ref(), stored, counts)?.unwrap_or(Fate::Gone))
+        Ok(self.elsewhere(connection, home.as_ref(), stored, counts)?.unwrap_or(Fate::Gone.into()))
     }
 
     /// A row whose key is gone may still stand under its rowid, with another key.
@@ -110,7 +166,7 @@ impl Search<'_> {
         connection: &Connection,
         home: &Table,
         stored: &Stored,
-    ) -> Result<Option<Fate>, StepError> {
+    ) -> Result<Option<Found>, StepError> {
         let known = |column: &str| {
             home.rowid == Some(column) || home.columns.iter().any(|name| name.eq_ignore_ascii_case(column))
         };
@@ -125,11 +181,12 @@ impl Search<'_> {
             });
             if let Some(at) = same {
                 let all = stored.at.row.differences(&at.row, |_| true);
-                return Ok(Some(Fate::of_differences(&all)));
+                return Ok(Some(Found::at(Fate::of_differences(&all), &home.name, &key)));
             }
         }
         Ok(renamed.map(|(column, _)| {
-            Fate::Unseen(format!("`{column}`, which was its key, is no column of `{}` any more", home.name))
+            let why = format!("`{column}`, which was its key, is no column of `{}` any more", home.name);
+            Fate::Unseen(why).into()
         }))
     }
 
@@ -141,7 +198,7 @@ impl Search<'_> {
         home: Option<&Table>,
         stored: &Stored,
         counts: &dyn Fn(&str) -> bool,
-    ) -> Result<Option<Fate>, StepError> {
+    ) -> Result<Option<Found>, StepError> {
         if home.is_some_and(|home| home.root == stored.root) {
             return Ok(None);
         }
@@ -163,19 +220,21 @@ impl Search<'_> {
                 let tells = cells().next().is_some();
                 if is_it && (home.is_none() || (equal && tells)) {
                     let why = format!("the table `{}` was renamed: `{name}` holds it", stored.table);
-                    return Ok(Some(Fate::Changed(why)));
+                    let found = Found::at(Fate::Changed(why), &name, &at.key);
+                    return Ok(Some(Found { is_stored: equal && tells, ..found }));
                 }
                 let has_its_columns = || cells().all(|cell| at.row.get(&cell.name).is_some());
                 if tells && (equal || (is_it && has_its_columns())) {
-                    perhaps = Some(name.clone());
+                    perhaps = Some((name.clone(), at.key));
                 }
             }
         }
-        Ok(perhaps.map(|name| {
-            Fate::Unseen(format!(
+        Ok(perhaps.map(|(name, key)| {
+            let why = format!(
                 "the table `{}` is not the one it was, and a row of `{name}` may be the one meant",
                 stored.table
-            ))
+            );
+            Found::at(Fate::Unseen(why), &name, &key)
         }))
     }
 
@@ -185,14 +244,14 @@ impl Search<'_> {
         connection: &Connection,
         stored: &Stored,
         counts: &dyn Fn(&str) -> bool,
-    ) -> Result<Fate, StepError> {
+    ) -> Result<Found, StepError> {
         let counts = |column: &str| counts(column) && !stored.at.key.has(column);
         let Some(home) = Table::load(connection, &stored.table)?.filter(|table| table.kind == Kind::Table)
         else {
-            return Ok(Fate::Gone);
+            return Ok(Fate::Gone.into());
         };
         if !stored.at.row.0.iter().any(|cell| counts(&cell.name)) {
-            return Ok(Fate::Gone);
+            return Ok(Fate::Gone.into());
         }
         let (condition, values) = self.as_stored(&home, stored, &counts)?;
         let found = home.rows(connection, &condition, values, CANDIDATES)?;
@@ -200,7 +259,8 @@ impl Search<'_> {
             !self.made.twins.contains(&at.key) && stored.at.row.differences(&at.row, counts).is_empty()
         });
         let outside = |column: &str| !stored.at.key.has(column);
-        Ok(match like.collect::<Vec<_>>().as_slice() {
+        let like: Vec<_> = like.collect();
+        let fate = match like.as_slice() {
             [] if found.len() < CANDIDATES => Fate::Gone,
             [] => Fate::Unseen(format!(
                 "its key is gone, and `{}` is too large to be searched for it",
@@ -217,6 +277,10 @@ impl Search<'_> {
                 "its key is gone, and row {} has its values: it may be the same row",
                 at.key.shown()
             )),
+        };
+        Ok(match like.first() {
+            Some(at) => Found::at(fate, &home.name, &at.key),
+            None => fate.into(),
         })
     }
 

@@ -1,21 +1,28 @@
 //! One row: inserted, read back and written down before anybody can see it.
 
 use super::{
+    anew::Objects,
     check::require_columns,
     connection::explain,
     file::DatabaseFile,
-    key::{At, Key, quoted},
+    key::{At, Exact, Key, quoted},
     made::{Altered, Made, Stored, named},
     table::{Kind, Table},
     twins::twins,
     value::to_sql,
     witness::{Change, Event, Witness, written},
 };
-use engine::{StepError, error::ErrorClass};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter, types::Value as SqlValue};
+use engine::{StepError, error::ErrorClass, secret::is_marked};
+use rusqlite::{
+    Connection, Transaction, TransactionBehavior, params_from_iter,
+    types::{Value as SqlValue, ValueRef},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+/// How long a condition may be that a person types, in bytes.
+const LONGEST: usize = 10_000;
 
 /// A row to insert.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -35,6 +42,25 @@ impl Insert {
     /// Whether a column was asked for: others belong to the program under test.
     pub(super) fn writes(&self, column: &str) -> bool {
         self.values.keys().any(|name| name.eq_ignore_ascii_case(column))
+    }
+
+    /// The condition, for a person to type, that what was written and is no key still is as it was stored; nothing if that
+    /// cannot be typed.
+    pub(super) fn typed(&self, stored: &Stored) -> Option<String> {
+        let mut conditions = String::new();
+        for (name, value) in &self.values {
+            let Some(cell) = stored.at.row.0.iter().find(|cell| cell.name.eq_ignore_ascii_case(name)) else {
+                continue;
+            };
+            let value = to_sql(value).ok()?;
+            let value = ValueRef::from(&value);
+            // What a trigger or the type of the column made of a value is not known as one.
+            if !stored.at.key.has(&cell.name) && cell.is(&Exact::cell(&cell.name, value)) {
+                let literal = Exact::from(value).literal();
+                conditions.push_str(&format!(" AND {} COLLATE BINARY IS {literal}", quoted(&cell.name)));
+            }
+        }
+        (conditions.len() <= LONGEST && !is_marked(&conditions)).then_some(conditions)
     }
 
     fn bound(&self) -> Result<Vec<SqlValue>, StepError> {
@@ -171,7 +197,10 @@ impl Insert {
             Some(stored) => twins(connection, stored, |column| self.writes(column))?,
             None => Vec::new(),
         };
-        Ok(Made { row: own, others, altered, unwatched: unwatched.into_iter().collect(), schema, twins })
+        let tables = own.iter().chain(&others).map(|stored| stored.table.as_str());
+        let objects = Some(Objects::of(connection, tables)?);
+        let unwatched = unwatched.into_iter().collect();
+        Ok(Made { row: own, others, altered, unwatched, schema, objects, twins })
     }
 
     fn virtual_row(
@@ -181,7 +210,7 @@ impl Insert {
         rowid: i64,
     ) -> Result<Option<Stored>, StepError> {
         let Some(name) = table.rowid else { return Ok(None) };
-        let key = Key(vec![(name.to_owned(), super::key::Exact::Integer(rowid))]);
+        let key = Key(vec![(name.to_owned(), Exact::Integer(rowid))]);
         let found = table.under(connection, &key)?;
         Ok(found.into_iter().next().map(|at| Stored { table: table.name.clone(), root: table.root, at }))
     }

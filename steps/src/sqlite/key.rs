@@ -59,7 +59,7 @@ impl Exact {
     }
 
     /// As it is written in SQL that a person types; on one line, whatever it holds.
-    fn literal(&self) -> String {
+    pub(super) fn literal(&self) -> String {
         match self {
             Self::Null => "NULL".into(),
             Self::Integer(i64::MIN) => "(-9223372036854775807 - 1)".into(),

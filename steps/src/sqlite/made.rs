@@ -1,6 +1,10 @@
 //! What an insert made: the row, and all that triggers did because of it. It is put into the intent before the commit.
 
-use super::key::{At, Key, quoted};
+use super::{
+    anew::Objects,
+    insert::Insert,
+    key::{At, Key, quoted},
+};
 use crate::store::{Row, Thing};
 use engine::{StepError, host::shell_word, secret::Secrets};
 use serde::{Deserialize, Serialize};
@@ -42,6 +46,9 @@ pub(super) struct Made {
     /// The version of the schema; it only ever grows.
     #[serde(default)]
     pub(super) schema: i64,
+    /// What the schema held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) objects: Option<Objects>,
     /// Rows of others that are like it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) twins: Vec<Key>,
@@ -92,10 +99,20 @@ pub(super) fn named(table: &str, key: &Key, database: &str) -> String {
     format!("row {} of `{table}` in `{database}`", key.shown())
 }
 
-/// The row with the command that deletes it.
-pub(super) fn deletion(table: &str, key: &Key, database: &str) -> Thing {
-    let sql = format!("DELETE FROM {} WHERE {}", quoted(table), key.typed());
-    Thing { what: named(table, key, database), remove_with: typed(database, &sql) }
+/// The row with the command that deletes it, if it is as it was stored: under its key another's may stand by now. What cannot
+/// be put into a condition is to be seen first.
+pub(super) fn deletion(stored: &Stored, insert: Option<&Insert>, database: &str) -> Thing {
+    deletion_at(&stored.table, stored, insert, database)
+}
+
+/// The same where its table has another name now.
+pub(super) fn deletion_at(table: &str, stored: &Stored, insert: Option<&Insert>, database: &str) -> Thing {
+    let what = named(&stored.table, &stored.at.key, database);
+    let Some(rest) = insert.map_or(Some(String::new()), |insert| insert.typed(stored)) else {
+        return Thing { what, ..look(table, &stored.at.key, database) };
+    };
+    let sql = format!("DELETE FROM {} WHERE {}{rest}", quoted(table), stored.at.key.typed());
+    Thing { what, remove_with: typed(database, &sql) }
 }
 
 /// The row with the command that shows it: where a plain deletion is not what helps.

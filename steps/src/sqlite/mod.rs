@@ -1,5 +1,6 @@
 //! `sqlite`: reads, checks and changes a database that another program uses, as a guest in its house.
 
+mod anew;
 mod check;
 mod connection;
 mod effect;
@@ -374,8 +375,10 @@ impl Step for Sqlite {
     }
 
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
-        let stored = intent.made.as_ref()?.rows().next()?;
-        let command = made::deletion(&stored.table, &stored.at.key, &params.database).remove_with;
+        let made = intent.made.as_ref()?;
+        let stored = made.rows().next()?;
+        let insert = params.insert.as_ref().filter(|_| made.row.is_some());
+        let command = made::deletion(stored, insert, &params.database).remove_with;
         Some(ByHand { host: None, command })
     }
 }

@@ -46,7 +46,7 @@ async fn a_row_that_somebody_changed_is_left_and_named() {
     let started = bench.start("sqlite", row(&path, "a")).await;
     owner.execute("UPDATE t SET name = 'b'", []).unwrap();
     let Undone::Left(left) = bench.undo(&started).await.unwrap() else { panic!("it was deleted") };
-    assert!(left.what.contains("row 1 of `t`") && left.remove_with.contains("DELETE FROM"), "{left:?}");
+    assert!(left.what.contains("row 1 of `t`") && left.remove_with.contains("SELECT * FROM"), "{left:?}");
     assert_eq!(owner.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).unwrap(), 1);
 }
 
@@ -207,4 +207,46 @@ async fn a_probe_sees_a_writable_table_and_changes_nothing() {
     let version: i64 = owner.pragma_query_value(None, "data_version", |r| r.get(0)).unwrap();
     assert_eq!(owner.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0)).unwrap(), 0);
     assert_eq!(owner.pragma_query_value(None, "data_version", |r| r.get::<_, i64>(0)).unwrap(), version);
+}
+
+/// At a pipe SQLite would wait for ever, and a device has no end.
+#[tokio::test]
+async fn what_is_no_file_is_refused_at_once_whatever_is_asked() {
+    let bench = Bench::new();
+    let (path, _owner) = database(&bench);
+    let pipe = |name: &str| {
+        let path = bench.at(name);
+        nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        path
+    };
+    std::fs::create_dir(bench.at("folder")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(bench.at("socket")).unwrap();
+    let beside = bench.at("beside.db");
+    std::fs::copy(&path, &beside).unwrap();
+    for (database, kind) in [
+        (pipe("pipe"), "is a pipe"),
+        (bench.at("folder"), "is a folder"),
+        (bench.at("socket"), "is a socket"),
+        ("/dev/zero".to_owned(), "is a device"),
+        (pipe("beside.db-journal").replace("-journal", ""), "beside.db-journal` is a pipe"),
+    ] {
+        let insert = row(&database, "a");
+        let mut errors = vec![bench.probe("sqlite", &insert).await.expect_err("refused")];
+        for what in [
+            json!({ "check": "readable" }),
+            json!({ "query": "SELECT 1" }),
+            json!({ "execute": "DELETE FROM t" }),
+        ] {
+            let mut params = what.clone();
+            params["database"] = json!(database);
+            errors.push(bench.run("sqlite", params).await.expect_err("refused"));
+        }
+        errors.push(bench.run("sqlite", insert).await.expect_err("refused"));
+        for error in errors {
+            assert!(
+                error.class == ErrorClass::Invalid && error.message.contains(kind),
+                "{database}: {error:?}"
+            );
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::{
     fate::Search,
     file::{DatabaseFile, Standing},
     key::{Key, quoted},
-    made::{Altered, Made, Stored, deletion, look, named, rows},
+    made::{Altered, Made, Stored, look, named, rows, typed},
     table::{Kind, Table},
     twins::twins,
     witness::{Change, Event, Witness},
@@ -70,7 +70,7 @@ impl Undo<'_> {
     /// The row that was asked for, or what came of it first.
     fn thing(&self) -> Thing {
         match self.search.made.rows().next() {
-            Some(stored) => deletion(&stored.table, &stored.at.key, self.database),
+            Some(stored) => self.search.unseen(stored, self.database),
             None => Thing {
                 what: format!(
                     "what the insert into `{}` did in `{}`",
@@ -90,7 +90,7 @@ impl Undo<'_> {
             let moved = moved.to_string_lossy();
             left.why = format!("{}; the one meant is `{moved}` now", left.why);
             if let Some(stored) = self.search.made.rows().next() {
-                left.remove_with = deletion(&stored.table, &stored.at.key, &moved).remove_with;
+                left.remove_with = self.search.unseen(stored, &moved).remove_with;
             }
         } else {
             left.why = format!("{}, and the one meant is not in its folder", left.why);
@@ -103,7 +103,12 @@ impl Undo<'_> {
         if let Some(left) = self.elsewhere() {
             return Ok(Some(left));
         }
-        Ok(self.search.replaced(connection)?.map(|why| self.thing().because(why)))
+        // What is there now may be another's.
+        let shown = || match self.search.made.rows().next() {
+            Some(stored) => look(&stored.table, &stored.at.key, self.database),
+            None => self.thing(),
+        };
+        Ok(self.search.replaced(connection)?.map(|why| shown().because(why)))
     }
 
     /// An error that kept the undo from looking at all.
@@ -132,8 +137,8 @@ impl Undo<'_> {
         }
         let (mut told, mut doomed) = (Told::default(), Vec::new());
         if let Some(stored) = &self.search.made.row {
-            let fate = self.search.own(connection, stored)?;
-            match fate.undone(&self.thing()) {
+            let found = self.search.own(connection, stored)?;
+            match found.fate.undone(&self.search.thing(stored, &found, self.database)) {
                 None => doomed.push(stored),
                 Some(Undone::NothingToDo) => {}
                 // What triggers made goes with the row, and stays with it.
@@ -142,7 +147,7 @@ impl Undo<'_> {
                     if !besides.is_empty() {
                         left.why = format!("{}; with it is left what triggers did: {besides}", left.why);
                     }
-                    return Ok(match fate {
+                    return Ok(match found.fate {
                         Fate::Changed(_) => Undone::Left(left),
                         _ => Undone::CannotTell(left),
                     });
@@ -151,8 +156,8 @@ impl Undo<'_> {
             }
         }
         for stored in &self.search.made.others {
-            let fate = self.search.other(connection, stored)?;
-            match fate.undone(&deletion(&stored.table, &stored.at.key, self.database)) {
+            let found = self.search.other(connection, stored)?;
+            match found.fate.undone(&self.search.thing(stored, &found, self.database)) {
                 None => doomed.push(stored),
                 Some(undone) => told.take(undone),
             }
@@ -181,7 +186,7 @@ impl Undo<'_> {
             told.unseen.push(Leftover {
                 what: format!("entries of the virtual table `{table}` in `{}`", self.database),
                 why: "a trigger wrote it when the row was inserted, and none does when it is deleted".into(),
-                remove_with: super::made::typed(self.database, &sql),
+                remove_with: typed(self.database, &sql),
             });
         }
         if done == Undone::Removed {
@@ -304,13 +309,13 @@ impl Undo<'_> {
         }
         let mut told = Told::default();
         for stored in self.search.made.rows() {
-            let fate = match self.search.made.row.as_ref() == Some(stored) {
+            let found = match self.search.made.row.as_ref() == Some(stored) {
                 true => self.search.own(connection, stored)?,
                 false => self.search.other(connection, stored)?,
             };
-            let thing = deletion(&stored.table, &stored.at.key, self.database);
+            let thing = self.search.thing(stored, &found, self.database);
             let left = Undone::Left(thing.because("it is still there, and cannot be deleted"));
-            told.take(fate.undone(&thing).unwrap_or(left));
+            told.take(found.fate.undone(&thing).unwrap_or(left));
         }
         Ok(told.come_to(Undone::NothingToDo))
     }
@@ -322,11 +327,11 @@ impl Undo<'_> {
         }
         let mut unknown = None;
         for stored in self.search.made.rows() {
-            let fate = match self.search.made.row.as_ref() == Some(stored) {
+            let found = match self.search.made.row.as_ref() == Some(stored) {
                 true => self.search.own(connection, stored)?,
                 false => self.search.other(connection, stored)?,
             };
-            match fate.presence(&deletion(&stored.table, &stored.at.key, self.database)) {
+            match found.fate.presence(&self.search.thing(stored, &found, self.database)) {
                 Presence::Gone => {}
                 Presence::Present(left) => return Ok(Presence::Present(left)),
                 Presence::Unknown(why) => unknown = Some(why),

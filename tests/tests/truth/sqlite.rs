@@ -107,15 +107,17 @@ rows! {
         exit: 4,
         says: &["left 1", "`name` has another value"],
         differs: &["+ row it.db: INSERT"],
-        typed: Some(&[]),
+        typed: Some(&["+ row it.db: INSERT"]),
+        over: false,
         ..MEANWHILE
     };
     /// It is there under another key.
     a_row_whose_key_changed_is_left: Row {
         meanwhile: "sqlite3 it.db 'UPDATE t SET id = 99'",
         exit: 4,
-        says: &["left 1", "row 99 is just like it"],
+        says: &["left 1", "row 99 is just like it", "WHERE \"id\" IS 99"],
         differs: &["+ row it.db: INSERT"],
+        typed: Some(&["+ row it.db: INSERT"]),
         over: false,
         ..MEANWHILE
     };
@@ -123,8 +125,18 @@ rows! {
     a_row_of_a_renamed_table_is_left: Row {
         meanwhile: "sqlite3 it.db 'ALTER TABLE t RENAME TO t_old'",
         exit: 4,
-        says: &["left 1", "`t_old` holds it"],
+        says: &["left 1", "`t_old` holds it", "DELETE FROM \"t_old\""],
         differs: &["- row it.db: CREATE", "+ row it.db: CREATE", "+ row it.db: INSERT"],
+        typed: Some(&["- row it.db: CREATE", "+ row it.db: CREATE"]),
+        ..MEANWHILE
+    };
+    /// The table was made anew, on the very same page, and an equal row is another's.
+    a_row_of_a_table_that_was_made_anew_cannot_be_told: Row {
+        meanwhile: "sqlite3 it.db \"DROP TABLE t; CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO t VALUES (1, 'a')\"",
+        exit: 4,
+        says: &["left 0, 1 cannot be told", "may have been made anew"],
+        differs: &["+ row it.db: INSERT"],
+        typed: Some(&["+ row it.db: INSERT"]),
         over: false,
         ..MEANWHILE
     };

@@ -85,7 +85,7 @@ pub(in crate::sqlite) fn is_wal(path: &Path) -> bool {
         && header[18..20] == [2, 2]
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
