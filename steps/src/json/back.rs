@@ -87,13 +87,8 @@ impl Change {
             }
         }
         if !alike(By::Writing, &self.wanted, &self.wanted.root, document, node) {
-            return Ok(Back::Left(self.left(
-                "value",
-                document,
-                at,
-                "it was changed since it was set",
-                earlier,
-            )));
+            let why = "it was changed since it was set";
+            return Ok(Back::Left(self.changed("value", at, why, earlier)));
         }
         let splice = match (earlier, at.split_last()) {
             (Some(raw), _) => edit::replace(document, style, at, New::Raw(raw)),
@@ -128,11 +123,11 @@ impl Change {
                 [i] => {
                     let changed = self.changed_members(document, &items[*i]);
                     let why = format!("{changed} changed since it was appended");
-                    Ok(Back::Left(self.left("element", document, &at(*i), &why, None)))
+                    Ok(Back::Left(self.changed("element", &at(*i), &why, None)))
                 }
                 [.., i] => {
                     let why = format!("{} elements have its `{}`", found.len(), pointer::show(id));
-                    Ok(Back::Left(self.left("element", document, &at(*i), &why, None)))
+                    Ok(Back::Left(self.changed("element", &at(*i), &why, None)))
                 }
             };
         }
@@ -144,7 +139,7 @@ impl Change {
         });
         if let Some(i) = grown {
             let why = "members were added since; with `id` the element would be known for sure";
-            return Ok(Back::Left(self.left("element", document, &at(i), why, None)));
+            return Ok(Back::Left(self.changed("element", &at(i), why, None)));
         }
         if equal.len() as u64 > record.same {
             let own = record.index.filter(|i| equal.contains(i)).or(equal.last().copied());
@@ -156,7 +151,7 @@ impl Change {
         {
             let why =
                 "it may be the one that was appended, changed since; with `id` it would be known for sure";
-            return Ok(Back::Left(self.left("element", document, &at(i), why, None)));
+            return Ok(Back::Left(self.changed("element", &at(i), why, None)));
         }
         nothing()
     }
@@ -198,7 +193,10 @@ impl Change {
                 if let Some(now) = members.iter().rfind(|member| member.key == *last) {
                     return match alike_before(&now.value) {
                         true => Ok(Back::Nothing),
-                        false => left("another value was put in its place since it was removed"),
+                        false => {
+                            let why = "another value was put in its place since it was removed";
+                            Ok(Back::Left(self.changed("value", at, why, Some(raw))))
+                        }
                     };
                 }
                 let i = match &record.previous {
@@ -219,6 +217,20 @@ impl Change {
             _ => return left("what it stood in is another value now"),
         };
         splice.map(Back::Text).ok_or_else(internal)
+    }
+
+    /// What another made of it is shown, never overwritten; what was there before is told, or shown with it.
+    fn changed(&self, thing: &str, at: &[String], why: &str, earlier: Option<&str>) -> Leftover {
+        let look = by_hand::look(&self.hand);
+        let (why, remove_with) = match earlier {
+            None => (why.to_owned(), look),
+            Some(_) if self.hand.by_record => {
+                (why.to_owned(), format!("{look} && {}", by_hand::look_at_record(&self.hand)))
+            }
+            Some(raw) => (format!("{why}; before, it was {raw}"), look),
+        };
+        let what = format!("{thing} at `{}` of `{}`", pointer::show(at), self.path());
+        Leftover { what, why, remove_with }
     }
 
     fn left(

@@ -51,7 +51,7 @@ pub(super) fn look(hand: &Hand) -> String {
 }
 
 /// Shows what was there before.
-fn look_at_record(hand: &Hand) -> String {
+pub(super) fn look_at_record(hand: &Hand) -> String {
     let script = "import json,sys;print(json.load(open(sys.argv[1]))[\"earlier\"])";
     format!("python3 -c {} {}", shell_word(script), shell_word(&hand.record))
 }
