@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::{
     fs::File,
     io::{ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -29,12 +30,17 @@ impl Outside for LocalOutside {
     fn load(&self, path: &str) -> Result<Value, String> {
         let full = self.dir.join(path);
         let cannot = |error: std::io::Error| format!("cannot read `{}`: {error}", full.display());
-        let file = File::open(&full).map_err(|error| match error.kind() {
+        let no_file = || format!("`{}` is no file", full.display());
+        // A pipe must not be waited for.
+        let open = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(&full);
+        let file = open.map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!("there is no file `{}`: {}", full.display(), near_names(&full)),
+            // A socket cannot be opened at all.
+            _ if full.metadata().is_ok_and(|found| !found.is_file()) => no_file(),
             _ => cannot(error),
         })?;
         if !file.metadata().map_err(cannot)?.is_file() {
-            return Err(format!("`{}` is no file", full.display()));
+            return Err(no_file());
         }
         let mut text = String::new();
         file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(cannot)?;
@@ -81,5 +87,26 @@ pub fn near_names(path: &Path) -> String {
         0 => format!("`{}` is empty", folder.display()),
         1..=SHOWN => format!("`{}` holds: {}", folder.display(), names.join(", ")),
         count => format!("none of the {count} names in `{}` is near", folder.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LocalOutside, Outside as _};
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    #[test]
+    fn what_is_no_file_is_neither_waited_for_nor_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        mkfifo(&dir.path().join("pipe.json"), Mode::S_IRWXU).expect("a pipe");
+        std::fs::create_dir(dir.path().join("folder.json")).expect("a folder");
+        let _socket =
+            std::os::unix::net::UnixListener::bind(dir.path().join("socket.json")).expect("a socket");
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("device.json")).expect("a link");
+        let outside = LocalOutside::new(dir.path());
+        for name in ["pipe.json", "folder.json", "socket.json", "device.json"] {
+            let why = outside.load(name).expect_err("no file");
+            assert!(why.ends_with("is no file"), "{name}: {why}");
+        }
     }
 }
