@@ -35,6 +35,9 @@ rows! {
     /// Died on the way back.
     here_its_recovery_may_die_on_the_way_back: Row { death: Death::Twice("after-undo:deleted"), ..HERE };
 
+    postgres_killed_at_every_point_is_recovered: Row { death: Death::Everywhere, ..POSTGRES };
+    postgres_killed_at_every_point_is_resumed: Row { death: Death::Everywhere, after: After::Resume, ..POSTGRES };
+    postgres_its_recovery_may_die_everywhere: Row { death: Death::Twice("after:extra"), ..POSTGRES };
     postgres_its_recovery_may_die_on_the_way_back: Row { death: Death::Twice("after-undo:deleted"), ..POSTGRES };
 
     redis_killed_at_every_point_is_recovered: Row { death: Death::Everywhere, ..REDIS };
@@ -42,6 +45,9 @@ rows! {
     redis_its_recovery_may_die_everywhere: Row { death: Death::Twice("after:extra"), ..REDIS };
     redis_its_recovery_may_die_on_the_way_back: Row { death: Death::Twice("after-undo:deleted"), ..REDIS };
 
+    /// Units with their dependants, files of a host, a process.
+    lab_killed_at_every_point_is_recovered: Row { death: Death::Everywhere, ..LAB };
+    lab_its_recovery_may_die_everywhere: Row { death: Death::Twice("after:begins"), ..LAB };
     lab_its_recovery_may_die_on_the_way_back: Row { death: Death::Twice("after-undo:stopped"), ..LAB };
 }
 
