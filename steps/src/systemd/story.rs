@@ -114,7 +114,7 @@ mod tests {
         };
         assert!(["1", "2", "3"].iter().all(|start| has_started(&story, start)) && !has_started(&story, "4"));
         let now = record("active", "2");
-        assert_eq!(story.before_all(&[now.clone()]), [Some(record("inactive", ""))]);
+        assert_eq!(story.before_all(std::slice::from_ref(&now)), [Some(record("inactive", ""))]);
         // Nobody puts back what a cleanup has stopped.
         story.take_in(&Intent { before: vec![now.clone()], ..Intent::default() }, false, false);
         assert_eq!(story.before_all(&[now]), [None]);

@@ -200,7 +200,7 @@ impl Postgres {
         let mut client = self.client("media");
         client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = client.spawn().expect("psql is installed");
-        write!(child.stdin.take().expect("a pipe"), "{sql} \\gexec\n").expect("written");
+        writeln!(child.stdin.take().expect("a pipe"), "{sql} \\gexec").expect("written");
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()

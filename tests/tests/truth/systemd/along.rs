@@ -30,7 +30,7 @@ fn all_that_a_job_takes_along_is_put_back() {
         ("t-bad-end", "t-bad-end", "stop", &[]),
         ("", "t-sock.socket", "start", &["active (listening)"]),
     ] {
-        eprintln!("{unit} {action}");
+        tests::tell(&format!("{unit} {action}"));
         up(&stage, units);
         if unit == "t-top" && action == "stop" {
             // What it wants was at rest before, and must be so after the undo has started it again.

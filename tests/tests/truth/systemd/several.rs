@@ -40,7 +40,7 @@ fn steps_of_one_run_know_each_others_starts() {
              continue_on_error: true }",
         ),
     ] {
-        eprintln!("{what}");
+        tests::tell(what);
         up(&stage, units);
         stage.playbook(&format!("name: it\nprepare:\n  {steps}\n"));
         ended(&stage.run(&[]), 0, &["left 0"]);
