@@ -2,12 +2,13 @@
 
 use crate::{
     error::{ErrorClass, StepError},
+    report::is_unsafe,
     secret::Secrets,
 };
 use std::{
     collections::BTreeMap,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -149,10 +150,53 @@ impl Exec {
     }
 }
 
-/// A word for a POSIX sh: whatever it holds stays as it stands.
+/// A word for a POSIX sh, for a person to type or copy: whatever it holds stays as it stands, and all of it can be shown in
+/// one line. What a terminal would take for a command, or would not show, stands as its bytes in octal.
 #[must_use]
 pub fn shell_word(word: &str) -> String {
+    typed_word(word.as_bytes())
+}
+
+/// The same for a path, whose bytes need be no text.
+#[must_use]
+pub fn shell_path(path: &Path) -> String {
+    typed_word(path.as_os_str().as_encoded_bytes())
+}
+
+/// A word for a script that no person sees.
+#[must_use]
+pub fn script_word(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn typed_word(bytes: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.chars().any(is_unsafe)
+    {
+        return script_word(text);
+    }
+    // `$(…)` drops line feeds at the end. The last of the three characters of `IFS` is one.
+    let feeds = bytes.iter().rev().take_while(|byte| **byte == b'\n').count();
+    let mut format = String::new();
+    let octal = |format: &mut String, bytes: &[u8]| {
+        bytes.iter().for_each(|byte| format.push_str(&format!("\\{byte:03o}")));
+    };
+    for chunk in bytes[..bytes.len() - feeds].utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => format.push_str(r"\\"),
+                '%' => format.push_str("%%"),
+                // `!` calls up the history of an interactive shell, and a `-` at the beginning would be an option.
+                '\'' | '!' => octal(&mut format, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                '-' if format.is_empty() => octal(&mut format, b"-"),
+                c if is_unsafe(c) => octal(&mut format, c.encode_utf8(&mut [0; 4]).as_bytes()),
+                c => format.push(c),
+            }
+        }
+        octal(&mut format, chunk.invalid());
+    }
+    let text = if format.is_empty() { String::new() } else { format!("\"$(printf '{format}')\"") };
+    text + &"\"${IFS#??}\"".repeat(feeds)
 }
 
 /// How a command ended and what it wrote.
@@ -293,4 +337,51 @@ fn shell_word_if_needed(word: &str) -> String {
 pub trait Connector: Send + Sync {
     /// The host behind `spec`, connected.
     fn connect<'a>(&'a self, spec: &'a HostSpec) -> BoxFuture<'a, Result<Arc<dyn Host>, StepError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostSpec, shell_path, shell_word};
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, process::Command};
+
+    const ODD: [&[u8]; 12] = [
+        b"plain",
+        b"it's $HOME `x` \\ \"q\"",
+        "媒体 文件".as_bytes(),
+        b"a\nb",
+        b"ends\n",
+        b"\n\n",
+        b"-\x1b[31m%s!\\012'\t1",
+        b"\xff\xfe.bin",
+        b"half \xe5\xaa",
+        "turned \u{202e}txt".as_bytes(),
+        b"\r\n",
+        b"",
+    ];
+
+    #[test]
+    fn a_word_comes_back_byte_for_byte_and_can_be_shown() {
+        for bytes in ODD {
+            let word = shell_path(Path::new(OsStr::from_bytes(bytes)));
+            assert_eq!(crate::report::escape(&word), word, "a terminal shows it as it stands");
+            let remote = HostSpec {
+                name: "h".into(),
+                ssh: "h".into(),
+                known_hosts: None,
+                config: None,
+                identity: None,
+                vars: serde_json::Map::new(),
+            };
+            for shell in ["/bin/sh", "/bin/bash"] {
+                let said =
+                    |line: &str| Command::new(shell).args(["-c", line]).output().expect("a shell").stdout;
+                assert_eq!(said(&format!("printf %s {word}")), bytes, "{shell}: {word}");
+                // `ssh` hands its last word to a shell.
+                let line = remote.typed(&format!("printf %s {word}"));
+                let line = line.strip_prefix("ssh h -- ").expect("a line for ssh");
+                assert_eq!(said(&format!("{shell} -c {line}")), bytes, "{shell}: {line}");
+            }
+        }
+        assert_eq!(shell_word("a b"), "'a b'");
+    }
 }

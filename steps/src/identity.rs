@@ -91,6 +91,11 @@ impl Identity {
         &self.boot
     }
 
+    /// This boot of this machine.
+    pub(crate) fn boot_of_here() -> &'static str {
+        &BOOT
+    }
+
     /// Whether this boot of this machine has told it: only then is its device known by its number.
     pub(crate) fn is_of_this_boot(&self) -> bool {
         self.boot == *BOOT

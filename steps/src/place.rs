@@ -1,13 +1,18 @@
 //! Puts a file in place on any host, beside it first and then by a rename, so that it can be taken back exactly: the file is
 //! known by its identity, and what was there before comes back only if it is as it was.
 
+mod elsewhere;
 mod scripts;
 
-use crate::sh::NO_TOOL;
+use crate::{
+    file::{self, Mounts},
+    identity::Identity,
+    sh::NO_TOOL,
+};
 use engine::{
     ErrorClass, StepError,
-    host::{Cancel, Exec, Host, Output, shell_word},
-    step::{Leftover, Presence, Services, Undone},
+    host::{BoxFuture, Cancel, Exec, Host, Output, shell_word},
+    step::{Presence, Services, Undone},
 };
 use scripts::{CHANGED, CORRUPT, NO_FOLDER, OTHER_FOLDER, SWAPPED, Script, UNSEEN};
 use serde::{Deserialize, Serialize};
@@ -44,6 +49,15 @@ pub(crate) struct Placing {
     /// The new file, as device, inode and time of birth, once it is about to get its name.
     #[serde(default)]
     made: Option<String>,
+    /// What the kernel of this machine finds that by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handle: Option<String>,
+    /// What was mounted on its file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mounts: Option<Mounts>,
+    /// An undo is about to take it away: if it is gone afterwards, that was the undo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removing: bool,
 }
 
 /// A file that is replaced.
@@ -250,6 +264,12 @@ impl Placing {
             before,
             below: Vec::new(),
             made: None,
+            handle: None,
+            mounts: value(&told, "folder").and_then(|folder| identity(&folder, at)).map(|folder| {
+                let lines: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("mounted ")).collect();
+                Mounts::parse(lines.join("\n").as_bytes(), folder.device())
+            }),
+            removing: false,
         })
     }
 
@@ -312,10 +332,14 @@ impl Placing {
         }
         (self.before, self.made) = (found, Some(made.clone()));
         self.below = below.unwrap_or_default();
+        self.handle = at.host.is_local().then(|| file::handle(&self.beside)).flatten();
         amend(self).await?;
         let had = self.before.as_ref().map(|it| it.id.clone()).unwrap_or_default();
         let ended = at.run(self.script(Script::Publish, &[&target, &kept, &made, &had])).await?;
         at.succeeded(ended, &what, &self.to)?;
+        if at.host.is_local() {
+            self.watch(&made, at);
+        }
         let next = self.before.as_ref().map_or_else(|| "gone".to_owned(), |it| it.id.clone());
         let below = [&[next], self.below.as_slice()].concat();
         lock(&PLACED).insert((machine, Earlier { sha256: self.sha256.clone(), id: made }), below);
@@ -358,13 +382,24 @@ impl Placing {
         }
     }
 
-    /// Takes the file back: removes it, or restores the earlier one, if it is still what was put there.
-    pub(crate) async fn take_back(&self, at: At<'_>) -> Result<Undone, StepError> {
+    /// Takes the file back: removes it, or restores the earlier one, if it is still what was put there. `amend` notes that it
+    /// is about to be removed, or is not: killed in between, the next undo would find nothing, and only a search could tell why.
+    pub(crate) async fn take_back<'a>(
+        &self,
+        at: At<'_>,
+        amend: &(dyn Fn(Self) -> BoxFuture<'a, Result<(), StepError>> + Sync),
+    ) -> Result<Undone, StepError> {
+        let mut marked = false;
         let lock = self.lock_on(&machine(at).await?);
         let mut word = Ok("buried".to_owned());
         // What lies over it is uncovered by the undo of the step that put it there.
         for _ in 0..UNCOVERED_TRIES {
             let held = lock.lock().await;
+            let ours = matches!(self.fate(at, "look").await?.as_deref(), Ok("there" | "beside"));
+            if ours && self.made.is_some() && !self.removing && !marked {
+                // A journal that takes no more is no reason to leave it.
+                marked = amend(Self { removing: true, ..self.clone() }).await.is_ok();
+            }
             word = self.fate(at, "act").await?;
             drop(held);
             if word.as_deref() != Ok("buried") {
@@ -376,89 +411,27 @@ impl Placing {
             Ok(word) => word,
             Err(why) => return Ok(Undone::CannotTell(self.leftover(at, &why, String::new()))),
         };
-        match word.as_str() {
+        let undone = match word.as_str() {
             "removed" => Ok(Undone::Removed),
             "nothing" => Ok(Undone::NothingToDo),
+            "linked" => self.elsewhere(at, Undone::Removed).await,
+            "gone" | "returned" | "restored" if self.removing => Ok(Undone::Removed),
+            "gone" | "returned" => self.elsewhere(at, Undone::NothingToDo).await,
+            "restored" => self.elsewhere(at, Undone::Removed).await,
+            "other" if self.made.is_some() && !self.removing => {
+                self.elsewhere(at, Undone::Left(self.left(at, "other"))).await
+            }
             "buried" => {
                 let message =
                     format!("another step of this run put a file over `{}`, which is still there", self.to);
                 Err(StepError::new(ErrorClass::Busy, message))
             }
             word => Ok(Undone::Left(self.left(at, word))),
+        };
+        if (marked || self.removing) && !matches!(undone, Ok(Undone::Removed | Undone::NothingToDo)) {
+            let _best_effort = amend(Self { removing: false, ..self.clone() }).await;
         }
-    }
-
-    fn left(&self, at: At<'_>, word: &str) -> Leftover {
-        let to = shell_word(&self.to);
-        let kept = self.backup.as_deref().unwrap_or_default();
-        let (old, other) = (shell_word(kept), shell_word(&format!("{}.other", self.to)));
-        // Both stay: whoever types it may want either.
-        let swap = format!("[ ! -e {other} ] && mv -- {to} {other} && mv -- {old} {to}");
-        let keeps = self.before.is_some() && !kept.is_empty();
-        let earlier = if keeps { format!("; the earlier file is `{kept}`") } else { String::new() };
-        match word {
-            "beside" => {
-                let command = format!("rm -f -- {}", shell_word(&self.beside));
-                let mut left = self.leftover(at, "it was on its way", command);
-                left.what = place(&self.beside, at);
-                left
-            }
-            "aside" => {
-                let command = format!("[ -e {to} ] || mv -- {old} {to}");
-                let mut left = self.leftover(at, "the earlier file was put aside and is not back", command);
-                left.what = place(kept, at);
-                left
-            }
-            "spare" => {
-                let command = format!("[ {old} -ef {to} ] && rm -f -- {old}");
-                let mut left = self.leftover(at, "it is a second name of the earlier file", command);
-                left.what = place(kept, at);
-                left
-            }
-            "lost" => {
-                let why = format!(
-                    "the earlier file, which was put aside as `{kept}`, is gone: it cannot come back"
-                );
-                self.leftover(at, &why, String::new())
-            }
-            "touched" => {
-                let why = format!(
-                    "the earlier file, which was put aside as `{kept}`, changed meanwhile: it stays there"
-                );
-                self.leftover(at, &why, swap)
-            }
-            "there" | "changed" => {
-                let why = if word == "there" {
-                    "it is still there"
-                } else {
-                    "it changed since this run put it there"
-                };
-                let command = if keeps { swap } else { format!("rm -i -- {to}") };
-                self.leftover(at, &format!("{why}{earlier}"), command)
-            }
-            _ => {
-                let why = format!("another file stands there now, which this run did not make{earlier}");
-                self.leftover(at, &why, if keeps { swap } else { String::new() })
-            }
-        }
-    }
-
-    fn leftover(&self, at: At<'_>, why: &str, command: String) -> Leftover {
-        Leftover { what: place(&self.to, at), why: why.to_owned(), remove_with: at.typed(&command) }
-    }
-
-    /// What a person can type to take the file back, and which harms nothing that came after it.
-    pub(crate) fn by_hand(&self) -> String {
-        let (to, beside) = (shell_word(&self.to), shell_word(&self.beside));
-        let clear = format!("rm -f -- {beside}");
-        if self.made.is_none() {
-            return clear;
-        }
-        let same = format!("[ \"$(sha256sum <{to})\" = '{}  -' ]", self.sha256);
-        match (&self.before, &self.backup) {
-            (Some(_), Some(backup)) => format!("{clear}; {same} && mv -f -- {} {to}", shell_word(backup)),
-            _ => format!("{clear}; {same} && rm -f -- {to}"),
-        }
+        undone
     }
 
     /// Whether the file is in place, for an attempt whose outcome is unknown.
@@ -484,6 +457,11 @@ impl Placing {
             Ok(word) => Presence::Present(self.left(at, &word)),
         })
     }
+}
+
+/// What the scripts tell of a file, as device, inode and time of birth.
+fn identity(told: &str, at: At<'_>) -> Option<Identity> {
+    file::identity(&told.replace(':', " "), if at.host.is_local() { Identity::boot_of_here() } else { "" })
 }
 
 /// The machine, for what this process knows of its files.

@@ -8,7 +8,7 @@ use crate::{
 };
 use engine::{
     ErrorClass, Step, StepError,
-    host::{Exec, Host, shell_word},
+    host::{BoxFuture, Exec, Host, shell_word},
     quantity::Bytes,
     step::{ByHand, Context, Description, Docs, ParamsView, Presence, Probe, Settled, Undone},
 };
@@ -315,7 +315,11 @@ impl Step for Ssh {
     ) -> Result<Undone, StepError> {
         let Some(placing) = &intent.placing else { return Ok(Undone::NothingToDo) };
         let target = target(cx, params).await?;
-        placing.take_back(at(cx, target.as_ref())).await
+        let amend = |placing: Placing| -> BoxFuture<'_, Result<(), StepError>> {
+            let noted = Intent { placing: Some(placing), size: intent.size, mode: intent.mode.clone() };
+            Box::pin(async move { cx.amend(&noted).await })
+        };
+        placing.take_back(at(cx, target.as_ref()), &amend).await
     }
 
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {

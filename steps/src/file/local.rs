@@ -2,9 +2,9 @@
 //! renamed, all by open folders and files: a path may lead elsewhere a moment later.
 
 mod aside;
-mod handle;
+pub(crate) mod handle;
 mod spot;
-mod trace;
+pub(crate) mod trace;
 mod tree;
 mod undo;
 
@@ -20,7 +20,7 @@ use aside::Aside;
 use engine::{
     StepError,
     error::ErrorClass,
-    host::shell_word,
+    host::{shell_path, shell_word},
     step::{Context, Presence, Undone},
 };
 use sha2::{Digest, Sha256};
@@ -156,10 +156,9 @@ impl Making {
     fn cannot(&self, error: &io::Error) -> StepError {
         let made = StepError::io(format!("create `{}`", self.path), error);
         match spot::split(&self.path) {
-            Some((folder, _)) if made.class == ErrorClass::NotFound => made.hint(format!(
-                "its folder does not exist: mkdir -p {}",
-                shell_word(&folder.to_string_lossy())
-            )),
+            Some((folder, _)) if made.class == ErrorClass::NotFound => {
+                made.hint(format!("its folder does not exist: mkdir -p {}", shell_path(&folder)))
+            }
             _ => made,
         }
     }
@@ -314,7 +313,7 @@ impl Making {
 }
 
 /// What the kernel finds it by, if it can be asked.
-pub(super) fn handle(path: &str) -> Option<String> {
+pub(crate) fn handle(path: &str) -> Option<String> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     handle::of(rustix::fs::open(path, flags, Mode::empty()).ok()?)

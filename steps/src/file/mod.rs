@@ -4,16 +4,19 @@ mod advice;
 mod content;
 mod local;
 mod mark;
+mod mounts;
 mod owner;
 mod params;
 mod remote;
 mod sparse;
 
 use advice::Advice;
-pub(crate) use local::rename_new;
+pub(crate) use local::{handle, rename_new, trace};
 use mark::Mark;
+pub(crate) use mounts::Mounts;
 pub(crate) use params::Action;
 pub use params::{Content, Output, Params};
+pub(crate) use remote::{identity, search};
 
 use crate::{identity::Identity, watch::Files};
 use engine::{
@@ -46,6 +49,9 @@ pub struct Intent {
     /// The folder in which it acts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     folder: Option<Identity>,
+    /// What was mounted on its file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mounts: Option<Mounts>,
     /// What was made, known before it got its name; for `remove`, what was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made: Option<Identity>,
@@ -65,6 +71,7 @@ struct Seen {
     now: Output,
     is: Option<Identity>,
     folder: Option<Identity>,
+    mounts: Option<Mounts>,
 }
 
 impl Step for File {
@@ -155,10 +162,10 @@ impl Step for File {
             owner::Owner::of(params)?;
         }
         let target = action.target();
-        let Seen { now, is, folder } = self.see(cx, target).await?;
+        let Seen { now, is, folder, mounts } = self.see(cx, target).await?;
         let unique = content::unique(cx);
         let beside = beside(target, &unique);
-        let intent = Intent { beside, seed: unique, folder, ..Intent::default() };
+        let intent = Intent { beside, seed: unique, folder, mounts, ..Intent::default() };
         match action {
             Action::Remove(path) if now.exists && now.kind != "file" => Err(StepError::new(
                 ErrorClass::Invalid,
@@ -221,7 +228,7 @@ impl Step for File {
         intent: &Intent,
     ) -> Result<Settled<Output>, StepError> {
         let action = params.action()?;
-        let Seen { mut now, is, folder } = self.see(cx, action.target()).await?;
+        let Seen { mut now, is, folder, .. } = self.see(cx, action.target()).await?;
         let same = is.as_ref().zip(intent.made.as_ref()).is_some_and(|(now, made)| now.is(made));
         let other = folder.zip(intent.folder.as_ref()).is_some_and(|(now, folder)| !now.is(folder));
         let happened = match &action {
@@ -259,10 +266,10 @@ impl Step for File {
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
         let command = match params.action().ok()? {
             Action::Stat(_) => return None,
-            Action::Create(path) | Action::Copy(_, path) => {
-                format!("rm -f -- {} {}", shell_word(path), shell_word(&intent.beside))
+            Action::Create(path) | Action::Copy(_, path) => remove_ours(path, intent),
+            Action::Directory(path) if params.owned => {
+                advice::remove_all(&shell_word(&crate::sh::plain(path)))
             }
-            Action::Directory(path) if params.owned => format!("rm -r -- {}", shell_word(path)),
             Action::Directory(path) => format!("rmdir -- {}", shell_word(path)),
             Action::Remove(path) => format!("mv -n -- {} {}", shell_word(&intent.beside), shell_word(path)),
         };
@@ -287,13 +294,15 @@ impl Step for File {
 impl File {
     async fn see(&self, cx: &Context, path: &str) -> Result<Seen, StepError> {
         if !cx.host.is_local() {
-            let seen = remote::see(cx, path, None).await?;
+            let seen = remote::see(cx, path, None, true).await?;
             let (is, folder) = (seen.now.as_ref().map(|it| it.is.clone()), seen.folder.map(|it| it.is));
             let none = || Output { path: path.to_owned(), ..Output::default() };
-            return Ok(Seen { now: seen.now.map_or_else(none, |it| it.output), is, folder });
+            let mounts = seen.mounts;
+            return Ok(Seen { now: seen.now.map_or_else(none, |it| it.output), is, folder, mounts });
         }
         let (folder, is) = local::identify(path)?;
-        Ok(Seen { now: local::stat(path)?, is, folder })
+        let mounts = folder.as_ref().and_then(|folder| Mounts::here(folder.device()));
+        Ok(Seen { now: local::stat(path)?, is, folder, mounts })
     }
 
     async fn hash(&self, cx: &Context, path: &str) -> Result<String, StepError> {
@@ -343,12 +352,29 @@ fn beside(path: &str, unique: &str) -> String {
     }
 }
 
-pub(crate) fn leftover(found: &Output, why: &str) -> Leftover {
-    let remove = if found.kind == "folder" { "rm -r" } else { "rm" };
+/// Removes a file, under its own or its hidden name, only if it is the one that was made.
+fn remove_ours(path: &str, intent: &Intent) -> String {
+    let (path, beside) = (shell_word(path), shell_word(&intent.beside));
+    match &intent.made {
+        None => format!("rm -f -- {beside}"),
+        Some(made) => format!(
+            r#"for f in {path} {beside}; do ls -di -- "$f" 2>/dev/null | {{ read -r i x; [ "$i" != {} ]; }} || rm -f -- "$f"; done"#,
+            made.inode()
+        ),
+    }
+}
+
+/// What is still there; of a file that was put aside it may be the only copy.
+fn leftover(found: &Output, action: &Action<'_>, why: &str) -> Leftover {
+    let path = shell_word(&found.path);
     Leftover {
         what: format!("{} `{}`", found.kind, found.path),
         why: why.to_owned(),
-        remove_with: format!("{remove} -- {}", shell_word(&found.path)),
+        remove_with: match action {
+            Action::Remove(target) => format!("mv -n -- {path} {}", shell_word(target)),
+            _ if found.kind == "folder" => format!("rmdir -- {path}"),
+            _ => format!("rm -- {path}"),
+        },
     }
 }
 

@@ -1,10 +1,11 @@
 //! Files of a host, by small scripts for its `/bin/sh`. Values travel as arguments, never inside the script.
 
 mod scripts;
+pub(crate) mod search;
 mod undo;
 
 use super::{
-    Action, Intent, Output, Params,
+    Action, Intent, Mounts, Output, Params,
     content::{Source, wanted},
     exists,
 };
@@ -40,6 +41,8 @@ pub(super) struct Seen {
     pub(super) now: Option<Thing>,
     pub(super) folder: Option<Thing>,
     beside: Option<Thing>,
+    /// What is mounted on the file system of its folder.
+    pub(super) mounts: Option<Mounts>,
 }
 
 /// The folder in which a path stands.
@@ -157,7 +160,7 @@ fn thing(path: &str, text: &str, boot: &str) -> Option<Thing> {
 }
 
 /// Reads device, inode and time of birth.
-fn identity(raw: &str, boot: &str) -> Option<Identity> {
+pub(crate) fn identity(raw: &str, boot: &str) -> Option<Identity> {
     let mut words = raw.split(' ');
     let (device, inode) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     Some(Identity::told(device, inode, born(words.next().unwrap_or_default()), boot.to_owned()))
@@ -170,17 +173,23 @@ fn born(text: &str) -> Option<i128> {
     (nanos.len() == 9 && born > 0).then_some(born)
 }
 
-/// Looks at a path, its folder and, if it is given, the hidden name beside it.
-pub(super) async fn see(cx: &Context, path: &str, beside: Option<&str>) -> Result<Seen, StepError> {
+/// Looks at a path, its folder and, if it is given, the hidden name beside it; for an intent also at what is mounted.
+pub(super) async fn see(
+    cx: &Context,
+    path: &str,
+    beside: Option<&str>,
+    mounts: bool,
+) -> Result<Seen, StepError> {
     let (target, folder) = (plain(path), folder_of(path));
+    let mounted = if mounts { "mounted" } else { "" };
     let beside = beside.map(plain).unwrap_or_default();
-    let exec = scripts::exec(scripts::SEE, &[&target, &folder, &beside]).repeatable();
+    let exec = scripts::exec(scripts::SEE, &[&target, &folder, &beside, mounted]).repeatable();
     let done = cx.exec(exec).await?;
     if !done.success() {
         return Err(failed(cx, path, &format!("look at `{path}`"), &done));
     }
     let text = done.stdout_text();
-    let (mut seen, mut boot, mut answers) = (Seen::default(), "", 0);
+    let (mut seen, mut boot, mut answers, mut mounts) = (Seen::default(), "", 0, Vec::new());
     for line in text.lines() {
         let Some((what, rest)) = line.strip_prefix('@').and_then(|line| line.split_once('|')) else {
             continue;
@@ -188,6 +197,10 @@ pub(super) async fn see(cx: &Context, path: &str, beside: Option<&str>) -> Resul
         let slot = match what {
             "boot" => {
                 boot = rest;
+                continue;
+            }
+            "mounted" => {
+                mounts.push(rest);
                 continue;
             }
             "now" => &mut seen.now,
@@ -202,6 +215,9 @@ pub(super) async fn see(cx: &Context, path: &str, beside: Option<&str>) -> Resul
             (_, facts) => Some(thing(path, facts, boot).ok_or_else(|| unexpected(&text))?),
         };
     }
+    if let Some(folder) = seen.folder.as_ref().filter(|_| !mounts.is_empty()) {
+        seen.mounts = Some(Mounts::parse(mounts.join("\n").as_bytes(), folder.is.device()));
+    }
     match answers == if beside.is_empty() { 2 } else { 3 } {
         true => Ok(seen),
         false => Err(unexpected(&text)),
@@ -214,7 +230,7 @@ fn unexpected(text: &str) -> StepError {
 
 pub(super) async fn stat(cx: &Context, path: &str) -> Result<Output, StepError> {
     let none = Output { path: path.to_owned(), ..Output::default() };
-    Ok(see(cx, path, None).await?.now.map_or(none, |thing| thing.output))
+    Ok(see(cx, path, None, false).await?.now.map_or(none, |thing| thing.output))
 }
 
 pub(super) async fn hash(cx: &Context, path: &str) -> Result<String, StepError> {
@@ -304,7 +320,7 @@ async fn make(
     let mode = mode.map(|mode| format!("{mode:o}")).unwrap_or_default();
     let (beside, folder, from) = (plain(&intent.beside), folder_of(path), plain(from));
     let total = Source::of(params, intent).total().to_string();
-    let before = see(cx, path, Some(&intent.beside)).await?;
+    let before = see(cx, path, Some(&intent.beside), false).await?;
     let raw = match (&before.folder, &intent.folder) {
         (Some(now), Some(folder)) if now.is.is(folder) => now.raw.clone(),
         _ => {
@@ -363,7 +379,7 @@ async fn remove(cx: &Context, path: &str, intent: &Intent) -> Result<(), StepErr
         // Nothing was there when the step began: what is there now is another's.
         (false, None) => return Ok(()),
         (false, Some(found)) => {
-            let raw = match see(cx, path, None).await?.now {
+            let raw = match see(cx, path, None, false).await?.now {
                 None => return Ok(()),
                 Some(now) if now.is.is(found) => now.raw,
                 Some(_) => {
@@ -386,29 +402,29 @@ fn owner(params: &Params) -> String {
     }
 }
 
-/// Whether what is at the target is what this step writes.
+/// Whether what is at a path is what this step writes.
 async fn is_untouched(
     cx: &Context,
+    path: &str,
     params: &Params,
     action: &Action<'_>,
     intent: &Intent,
     output: Option<&Output>,
 ) -> Result<bool, StepError> {
-    let target = action.target();
     if params.sparse {
         let size = params.size.unwrap_or_default().0.to_string();
-        let done = script(cx, scripts::UNTOUCHED, &[&plain(target), &size], Stdin::Null).await?;
+        let done = script(cx, scripts::UNTOUCHED, &[&plain(path), &size], Stdin::Null).await?;
         return match done.code {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
-            _ => Err(failed(cx, target, &format!("read `{target}`"), &done)),
+            _ => Err(failed(cx, path, &format!("read `{path}`"), &done)),
         };
     }
     let wanted = match output.and_then(|made| made.sha256.clone()) {
         Some(sha256) => Some(sha256),
         None => wanted(params, action, intent).await?,
     };
-    let found = hash(cx, target).await?;
+    let found = hash(cx, path).await?;
     Ok(wanted.is_some_and(|wanted| wanted == found))
 }
 
@@ -423,7 +439,7 @@ pub(super) async fn is_made(
     match (action, now.kind.as_str()) {
         (Action::Directory(path), "folder") => is_empty(cx, path).await,
         (Action::Create(_) | Action::Copy(..), "file") => {
-            is_untouched(cx, params, action, intent, None).await
+            is_untouched(cx, action.target(), params, action, intent, None).await
         }
         _ => Ok(false),
     }

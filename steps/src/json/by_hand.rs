@@ -6,7 +6,7 @@ use super::{
     store::Place,
     tree::{Document, Kind, Node},
 };
-use engine::host::shell_word;
+use engine::host::{shell_path, shell_word};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -150,6 +150,6 @@ pub(super) fn restore(place: &Place, lock: &str) -> String {
     let record = place.record_file();
     let words = [script, &place.path, lock, &record.to_string_lossy()];
     let python = words.map(shell_word).join(" ");
-    let files = place.files().map(|path| shell_word(&path.to_string_lossy())).join(" ");
+    let files = place.files().map(|path| shell_path(&path)).join(" ");
     format!("python3 -c {python} && rm -f -- {files}")
 }

@@ -16,7 +16,7 @@ use engine::{
     ErrorClass, StepError,
     step::{Leftover, Presence, Settled, Undone},
 };
-use std::path::Path;
+use std::{os::unix::fs::MetadataExt, path::Path};
 
 /// How deeply a value for an output may be nested: it is written into journals and reports, whose readers allow
 /// [`super::tree::DEEPEST`] levels in all.
@@ -185,6 +185,7 @@ pub(super) fn run(
         return Err(StepError::new(ErrorClass::Unsupported, message));
     }
     record.created = found.is_none();
+    record.modified = found.as_ref().map(|it| (it.metadata.mtime(), it.metadata.mtime_nsec()));
     record.before = store::sha256(text);
     record.after = store::sha256(&made);
     (record.at, record.inserted) = (splice.at, splice.text.len());
@@ -198,7 +199,7 @@ pub(super) fn run(
 /// What became of the change, told before anything is tried again.
 pub(super) fn settle(change: &Change, place: &Place, known: &Known) -> Result<Settled<Output>, StepError> {
     if !matches!(lineage::folder(place, known)?, Folder::Here) {
-        return Ok(Settled::Unclear(lineage::lost(change, place).why));
+        return Ok(Settled::Unclear(lineage::no_folder(change, place).why));
     }
     Ok(match lineage::fate(place, known)? {
         Fate::Never => Settled::NotHappened,
@@ -214,15 +215,15 @@ enum Seen {
     Document(Box<(Record, Option<Found>)>),
 }
 
-/// Takes the change back; `output` is what is known of it if it ended. `mark` makes known that it is taken back, before the record
-/// goes that tells so.
+/// Takes the change back; `output` is what is known of it if it ended. `mark` makes known, before that happens, that the document is
+/// about to be removed or the record that tells of the change is.
 pub(super) fn undo(
     change: &Change,
     place: &Place,
     known: &Known,
     output: Option<&Output>,
     unlocked: bool,
-    mark: &dyn Fn(),
+    mark: &dyn Fn(Known),
 ) -> Result<Turn<Undone>, StepError> {
     if known.taken_back {
         place.clear()?;
@@ -243,13 +244,21 @@ pub(super) fn undo(
         settle_files(change, place, false)?;
         return Ok(Turn::Done(Undone::Left(left)));
     }
-    // A document that is gone took the change with it.
+    // A document that is gone took the change with it, if it is not somewhere else.
     let Some(found) = found else {
-        place.clear()?;
-        return Ok(Turn::Done(Undone::NothingToDo));
+        let undone = match known.removing {
+            true => Undone::Removed,
+            false => lineage::elsewhere(change, place, known, &record, Undone::NothingToDo),
+        };
+        settle_files(change, place, !matches!(undone, Undone::Left(_) | Undone::CannotTell(_)))?;
+        return Ok(Turn::Done(undone));
     };
     if unlocked {
         return Ok(Turn::Moved);
+    }
+    let is_published = known.published.as_ref().is_some_and(|published| published.is(&found.identity));
+    if record.created {
+        mark(Known { removing: true, ..known.clone() });
     }
     let before = (found.sha256 == record.after).then(|| record.text_before(&found.text)).flatten();
     let undone = match (before, found.sha256 == record.before) {
@@ -257,14 +266,26 @@ pub(super) fn undo(
             place.remove_document(&found)?.then_some(Undone::Removed)
         }
         // Nobody changed the document since: it becomes what it was, byte for byte.
-        (Some(before), _) => place.restore(&found, &before)?.then_some(Undone::Removed),
+        (Some(before), _) => place.restore_whole(&found, &before, &record)?.then_some(Undone::Removed),
         (_, true) if !record.created => Some(Undone::NothingToDo),
         _ => among_others(change, place, &record, &found)?,
     };
-    let Some(undone) = undone else { return Ok(Turn::Moved) };
+    let Some(mut undone) = undone else { return Ok(Turn::Moved) };
+    let second = is_published && found.metadata.nlink() > 1;
+    undone = match undone {
+        // Another has given it a second name: under that it is still there.
+        Undone::Removed if second => lineage::elsewhere(change, place, known, &record, Undone::Removed),
+        Undone::NothingToDo if !is_published && lineage::exists(place, known) => {
+            lineage::elsewhere(change, place, known, &record, Undone::NothingToDo)
+        }
+        other => other,
+    };
+    if record.created && undone != Undone::Removed {
+        mark(known.clone());
+    }
     let done = !matches!(undone, Undone::Left(_) | Undone::CannotTell(_));
     if done && known.record.is_none() {
-        mark();
+        mark(Known { taken_back: true, ..known.clone() });
     }
     settle_files(change, place, done)?;
     Ok(Turn::Done(undone))
@@ -301,7 +322,7 @@ fn see(change: &Change, place: &Place, known: &Known, output: Option<&Output>) -
                 }
             }));
         }
-        Folder::Lost => return Ok(Seen::Undone(Undone::CannotTell(lineage::lost(change, place)))),
+        Folder::Lost => return Ok(Seen::Undone(Undone::CannotTell(lineage::no_folder(change, place)))),
     }
     let gone = "the record of how to take it back is gone";
     let record = match lineage::fate(place, known)? {
@@ -439,7 +460,7 @@ pub(super) fn presence(
     let place = match lineage::folder(place, known)? {
         Folder::Here => place.clone(),
         Folder::Renamed(folder) => place.within(&folder),
-        Folder::Lost => return Ok(Presence::Unknown(lineage::lost(change, place).why)),
+        Folder::Lost => return Ok(Presence::Unknown(lineage::no_folder(change, place).why)),
     };
     let beside = place.presence()?;
     if beside != Presence::Gone {

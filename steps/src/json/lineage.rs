@@ -7,8 +7,18 @@ use super::{
     change::{Action, Change},
     store::{self, Place, Record},
 };
-use crate::identity::Identity;
-use engine::{StepError, host::shell_word, step::Leftover};
+use crate::{
+    file::{
+        Mounts,
+        trace::{Fate as Where, Lost},
+    },
+    identity::Identity,
+};
+use engine::{
+    StepError,
+    host::{shell_path, shell_word},
+    step::{Leftover, Undone},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirEntry},
@@ -36,6 +46,15 @@ pub(super) struct Known {
     /// When that was, in milliseconds since 1970.
     #[serde(default)]
     pub(super) at: u64,
+    /// What the kernel finds it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) handle: Option<String>,
+    /// What was mounted on its file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mounts: Option<Mounts>,
+    /// An undo is about to remove the document: if it is gone afterwards, that was the undo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) removing: bool,
     /// How to take the change back, if it is short and holds no secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) record: Option<Record>,
@@ -49,13 +68,15 @@ impl Known {
     pub(super) fn of_folder(document: &str) -> Result<Self, StepError> {
         let folder = store::folder_of(document);
         let cannot = |error| StepError::io(format!("look at the folder `{}`", folder.display()), &error);
-        Ok(Self { folder: Identity::of(folder).map_err(cannot)?, ..Self::default() })
+        let folder = Identity::of(folder).map_err(cannot)?;
+        let mounts = folder.as_ref().and_then(|folder| Mounts::here(folder.device()));
+        Ok(Self { folder, mounts, ..Self::default() })
     }
 
     /// What is known once the new document is about to get its name.
-    pub(super) fn publishing(self, new: Identity, record: Option<Record>) -> Self {
+    pub(super) fn publishing(self, new: Identity, handle: Option<String>, record: Option<Record>) -> Self {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self { published: Some(new), at: u64::try_from(at).unwrap_or(0), record, ..self }
+        Self { published: Some(new), handle, at: u64::try_from(at).unwrap_or(0), record, ..self }
     }
 }
 
@@ -95,7 +116,7 @@ pub(super) fn folder(place: &Place, known: &Known) -> Result<Folder, StepError> 
 /// # Errors
 /// It cannot be looked at.
 pub(super) fn fate(place: &Place, known: &Known) -> Result<Fate, StepError> {
-    if known.taken_back || place.is_unpublished()? {
+    if known.taken_back || place.is_unpublished(known.published.as_ref())? {
         // The record may have been cut off in the middle.
         return Ok(Fate::Never);
     }
@@ -115,6 +136,46 @@ fn is(path: &Path, wanted: &Identity) -> bool {
 
 fn entries(folder: &Path) -> impl Iterator<Item = DirEntry> {
     fs::read_dir(folder).into_iter().flatten().flatten().take(NAMES)
+}
+
+/// What has become of the published file, wherever it is; nothing if none was published.
+fn lost<'a>(place: &'a Place, known: &'a Known) -> Option<Lost<'a>> {
+    Some(Lost {
+        key: place.mark(),
+        made: known.published.as_ref()?,
+        handle: known.handle.as_deref(),
+        folder: store::folder_of(&place.path),
+        stood: known.folder.as_ref(),
+        mounts: known.mounts.as_ref(),
+    })
+}
+
+/// What is left of the change in the published file, which is not the document any more or has a second name: it may be
+/// anywhere. `gone` is what it comes to if that is nowhere.
+pub(super) fn elsewhere(
+    change: &Change,
+    place: &Place,
+    known: &Known,
+    record: &Record,
+    gone: Undone,
+) -> Undone {
+    let what = || format!("{} of `{}`", change.thing(), place.path);
+    match lost(place, known).map(|lost| lost.fate()) {
+        None | Some(Where::Deleted) => gone,
+        Some(Where::Unknown(why)) => {
+            let remove_with = format!("ls -ld {}", shell_word(&place.path));
+            Undone::CannotTell(Leftover { what: what(), why, remove_with })
+        }
+        Some(Where::At(path)) => {
+            let why = format!("the document was moved to `{}`, or has that name, too", path.display());
+            left_in(change, &path, Some(record), &why).map_or(gone, Undone::Left)
+        }
+    }
+}
+
+/// Whether the kernel says that the published file still exists.
+pub(super) fn exists(place: &Place, known: &Known) -> bool {
+    lost(place, known).is_some_and(|lost| lost.exists())
 }
 
 /// The published file under another name: in the folder, in one beside or below it.
@@ -190,7 +251,7 @@ pub(super) fn left_in(change: &Change, path: &Path, record: Option<&Record>, why
         why: why.to_owned(),
         remove_with,
     };
-    let look_at = || format!("ls -l {}", shell_word(&shown));
+    let look_at = || format!("ls -l {}", shell_path(path));
     let Some(record) = record else { return Some(told(look_at())) };
     match look(&change, path, record) {
         Some(Back::Nothing) => None,
@@ -203,7 +264,7 @@ pub(super) fn left_in(change: &Change, path: &Path, record: Option<&Record>, why
 }
 
 /// What cannot be told, for the folder is not where it was.
-pub(super) fn lost(change: &Change, place: &Place) -> Leftover {
+pub(super) fn no_folder(change: &Change, place: &Place) -> Leftover {
     let here = store::folder_of(&place.path);
     let there = here.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     Leftover {
@@ -212,6 +273,6 @@ pub(super) fn lost(change: &Change, place: &Place) -> Leftover {
             "the folder `{}` is another now or gone: it was renamed, replaced or unmounted since",
             here.display()
         ),
-        remove_with: format!("ls -ld {0} && findmnt -T {0}", shell_word(&there.to_string_lossy())),
+        remove_with: format!("ls -ld {0} && findmnt -T {0}", shell_path(there)),
     }
 }

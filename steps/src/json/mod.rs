@@ -236,13 +236,16 @@ impl Step for Json {
             let lock = Lock { optional: lock.own && params.create, ..lock };
             let change = required_change(cx, params, intent)?;
             let (place, own, create) = (Place::new(&intent.document, &intent.mark), lock.own, params.create);
-            let (cx, intent) = (cx.clone(), intent.clone());
+            let (cx, intent, new_file) = (cx.clone(), intent.clone(), place.new_file());
             let runtime = tokio::runtime::Handle::current();
             let work = move |locked: bool| {
                 let announce = |new: Option<(Identity, &Record)>| {
                     let known = intent.known.clone();
                     let known = match new {
-                        Some((new, record)) => known.publishing(new, brief(&cx, record)),
+                        Some((new, record)) => {
+                            let handle = crate::file::handle(&new_file.to_string_lossy());
+                            known.publishing(new, handle, brief(&cx, record))
+                        }
                         None => known,
                     };
                     runtime.block_on(cx.amend(&Intent { known, ..intent.clone() }))
@@ -345,9 +348,8 @@ impl Step for Json {
         let began = Arc::new(AtomicBool::new(false));
         let begin = began.clone();
         let (noting, intent, runtime) = (cx.clone(), intent.clone(), tokio::runtime::Handle::current());
-        let mark = move || {
-            let known = Known { taken_back: true, ..intent.known.clone() };
-            // A journal that takes no more is no reason to leave the record.
+        let mark = move |known: Known| {
+            // A journal that takes no more is no reason to leave what is to be taken back.
             let _best_effort = runtime.block_on(noting.amend(&Intent { known, ..intent.clone() }));
         };
         let work = move |locked: bool| {

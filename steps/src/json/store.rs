@@ -1,10 +1,12 @@
 //! The document on disk: read whole, replaced by a rename, with a record beside it of how to take the change back.
 
+mod restore;
+
 use super::{edit::Splice, tree::Document};
-use crate::{hex::hex, identity::Identity};
+use crate::{file::trace, hex::hex, identity::Identity};
 use engine::{
     ErrorClass, StepError,
-    host::shell_word,
+    host::{shell_path, shell_word},
     local::allocate,
     step::{Leftover, Presence},
 };
@@ -52,6 +54,9 @@ pub(super) struct Record {
     /// How many like it stood elsewhere in the document.
     #[serde(default)]
     pub(super) elsewhere: u64,
+    /// When the document was last written before, in seconds and nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) modified: Option<(i64, i64)>,
 }
 
 /// A document as it was found.
@@ -77,7 +82,7 @@ pub(super) fn sha256(text: &str) -> String {
 /// The error of a document that is not there.
 pub(super) fn absent(path: &str) -> StepError {
     let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = shell_word(&folder.unwrap_or(Path::new(".")).to_string_lossy());
+    let folder = shell_path(folder.unwrap_or(Path::new(".")));
     StepError::new(ErrorClass::NotFound, format!("there is no document `{path}`"))
         .hint(format!("look what is there: ls -l {folder}"))
 }
@@ -101,8 +106,7 @@ pub(super) fn resolve(path: &str, create: bool) -> Result<String, StepError> {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new("."));
             let real = fs::canonicalize(folder).map_err(|error| {
-                cannot(&error)
-                    .hint(format!("make its folder: mkdir -p {}", shell_word(&folder.to_string_lossy())))
+                cannot(&error).hint(format!("make its folder: mkdir -p {}", shell_path(folder)))
             })?;
             real.join(path.file_name().unwrap_or_default())
         }
@@ -208,12 +212,28 @@ impl Place {
         Self { path: path.to_owned(), folder, mark: mark.to_owned() }
     }
 
+    /// What only this attempt has.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// The kernel tells what becomes of the new document while the run lives.
+    fn watch(&self, new: &Identity) {
+        let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(&self.path);
+        if let Ok(file) = opened
+            && Identity::of_open(&file).is_ok_and(|now| now.is(new))
+        {
+            trace::watch(&self.mark, &file);
+        }
+    }
+
     fn beside(&self, what: &str) -> PathBuf {
         self.folder.join(format!(".shakedown-{}.{what}", self.mark))
     }
 
-    /// The new document before it has its name.
-    fn new_file(&self) -> PathBuf {
+    /// The new document before it has its name, and then the one that had it: that very file comes back, for another step
+    /// or program may know it by what it is.
+    pub(super) fn new_file(&self) -> PathBuf {
         self.beside("new")
     }
 
@@ -244,8 +264,11 @@ impl Place {
     }
 
     /// Whether the new document still has a name of its own: it has not taken the place of the old one.
-    pub(super) fn is_unpublished(&self) -> Result<bool, StepError> {
-        exists(&self.new_file())
+    pub(super) fn is_unpublished(&self, published: Option<&Identity>) -> Result<bool, StepError> {
+        let path = self.new_file();
+        let found = Identity::of(&path)
+            .map_err(|error| StepError::io(format!("look at `{}`", path.display()), &error))?;
+        Ok(found.is_some_and(|found| published.is_none_or(|published| published.is(&found))))
     }
 
     /// The record; it is written before the new document gets its name.
@@ -278,7 +301,7 @@ impl Place {
                 return Ok(Presence::Present(Leftover {
                     what: format!("file `{}`", path.display()),
                     why: "it was made on the way".into(),
-                    remove_with: format!("rm -- {}", shell_word(&path.to_string_lossy())),
+                    remove_with: format!("rm -- {}", shell_path(&path)),
                 }));
             }
         }
@@ -316,7 +339,14 @@ impl Place {
             let new = Identity::of(&self.new_file()).map_err(cannot)?;
             announced = true;
             announce(new.clone())?;
-            self.swap(&self.new_file(), found, new.as_ref())
+            let changed = match (found, &new) {
+                (Some(found), Some(new)) if record.is_some() => self.exchange(found, new),
+                _ => self.swap(&self.new_file(), found, new.as_ref()),
+            };
+            if let (Ok(true), Some(new), Some(_)) = (&changed, &new, record) {
+                self.watch(new);
+            }
+            changed
         })();
         if matches!(changed, Ok(true)) {
             return changed;
@@ -328,26 +358,6 @@ impl Place {
         // The first error is the one to tell; what cannot be removed now is known by the intent.
         let _gone = self.clear();
         changed
-    }
-
-    /// The document as it was before, by whatever text that now means. It takes the space that was put by.
-    pub(super) fn restore(&self, found: &Found, text: &str) -> Result<bool, StepError> {
-        let path = self.undo_file();
-        remove(&path)?;
-        match fs::rename(self.space_file(), &path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(StepError::io(format!("make `{}`", path.display()), &error));
-            }
-            _ => {}
-        }
-        let restored =
-            self.write(&path, text, Some(found)).and_then(|()| self.swap(&path, Some(found), None));
-        if !matches!(restored, Ok(true)) {
-            // The first error is the one to tell; half a document must not stay.
-            let removed = remove(&path);
-            return restored.and_then(|restored| removed.map(|()| restored));
-        }
-        restored
     }
 
     /// Removes the document that this attempt made.
@@ -376,24 +386,30 @@ impl Place {
             there => there,
         }
         .map_err(|error| cannot(&error))?;
-        if let Some(Found { metadata, .. }) = found {
-            let now = file.metadata().map_err(|error| cannot(&error))?;
-            if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
-                let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-                fchown(&file, Some(uid), Some(gid)).map_err(|errno| {
-                    StepError::io(format!("keep the owner {uid}:{gid} of `{document}`"), &errno.into())
-                        .hint(format!("run as its owner: ls -l {}", shell_word(document)))
-                })?;
-            }
-            super::attributes::copy(Path::new(document), &file).map_err(|errno| {
-                StepError::io(format!("keep the access list of `{document}`"), &errno.into())
-                    .hint(format!("getfacl {0}; getfattr -d {0}", shell_word(document)))
-            })?;
-            let mode = Permissions::from_mode(metadata.mode() & 0o7777);
-            file.set_permissions(mode).map_err(|error| cannot(&error))?;
+        if let Some(found) = found {
+            self.dress(&file, found)?;
         }
         let written = file.write_all(text.as_bytes()).and_then(|()| file.set_len(text.len() as u64));
         written.and_then(|()| file.sync_all()).map_err(|error| cannot(&error))
+    }
+
+    /// Gives a file owner, mode and attributes of the document that is there.
+    fn dress(&self, file: &File, found: &Found) -> Result<(), StepError> {
+        let (document, metadata) = (self.path.as_str(), &found.metadata);
+        let cannot = |error: std::io::Error| StepError::io(format!("write `{document}`"), &error);
+        let now = file.metadata().map_err(cannot)?;
+        if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
+            let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+            fchown(file, Some(uid), Some(gid)).map_err(|errno| {
+                StepError::io(format!("keep the owner {uid}:{gid} of `{document}`"), &errno.into())
+                    .hint(format!("run as its owner: ls -l {}", shell_word(document)))
+            })?;
+        }
+        super::attributes::copy(Path::new(document), file).map_err(|errno| {
+            StepError::io(format!("keep the access list of `{document}`"), &errno.into())
+                .hint(format!("getfacl {0}; getfattr -d {0}", shell_word(document)))
+        })?;
+        file.set_permissions(Permissions::from_mode(metadata.mode() & 0o7777)).map_err(cannot)
     }
 
     /// Whether the document still is the file that was read.

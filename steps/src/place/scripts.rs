@@ -68,10 +68,11 @@ o=${o% regular*}
 echo "file ${h%% *} $o"
 "#;
 
-/// What has the name `$1` in which folder.
+/// What has the name `$1` in which folder, and what is mounted.
 const PLAN: &str = r#"
 printf 'folder %s\n' "$f"
 what "$1"
+sed 's/^/mounted /' </proc/self/mountinfo
 "#;
 
 /// Takes bytes into `$1`, after the first `$2` that are there. It never writes through a link, nor into another's file: what it
@@ -133,7 +134,8 @@ s=$(see "$n") || exit 96
 [ "$s" = "$made" ] || exit 92
 "#;
 
-/// What became of a file that was put in place, the same words whether it is only looked at (`$9` is
+/// What became of a file that was put in place. Of one that was in its place and is not, `gone`, `returned` and `restored` tell what is
+/// there now: it may be elsewhere, as it is for sure if it was `linked`. The same words whether it is only looked at (`$9` is
 /// `look`, or `settle`, to which what is beside does not matter) or taken back (`act`). What lies under the earlier file, and
 /// comes back once the undo of that is over, too, follows as further arguments: identities, or `gone`.
 const FATE: &str = r#"
@@ -141,6 +143,9 @@ b=$1 n=$2 k=$3 made=$4 sum=$5 had=$6 id=$7 all=$8 way=$9 act=
 shift 9
 [ "$way" = act ] && act=1
 o=$(see "$b") || exit 96
+# One that never got its name needs no search.
+none=gone back=returned put=restored
+[ -z "$made" ] || [ "$o" != "$made" ] || { none=nothing back=nothing put=removed; }
 if [ -n "$act" ]; then rm -f -- "$b" || exit 1
 elif [ "$way" = look ] && [ "$o" != gone ]; then echo beside; exit 0
 fi
@@ -172,28 +177,29 @@ if [ "$s" = "$made" ]; then
   [ -f "$n" ] && h=$(hash "$n") || exit 96
   [ "$h" = "$sum" ] || { echo changed; exit 0; }
   [ -n "$act" ] || { echo there; exit 0; }
+  c=$(stat -c %h -- "$n") || exit 96
   if [ -n "$id" ]; then back; else rm -f -- "$n" || exit 1; fi
-  echo removed
+  [ "$c" -gt 1 ] && echo linked || echo removed
   exit 0
 fi
 # Neither it nor the earlier file is here: that came back, and what has the name since is not this file's matter.
 [ "$way" = look ] && [ "$a" = gone ] && { echo nothing; exit 0; }
 if [ -z "$id" ]; then
-  [ "$s" = gone ] && echo nothing || echo other
+  [ "$s" = gone ] && echo "$none" || echo other
   exit 0
 fi
 # It was taken back before, and the earlier file, which was of this run, too.
 if [ "$a" = gone ]; then
-  for f; do [ "$s" = "$f" ] && { echo nothing; exit 0; }; done
+  for f; do [ "$s" = "$f" ] && { echo "$back"; exit 0; }; done
 fi
 if [ "$s" = "$id" ]; then
-  [ "$a" = "$id" ] || { echo nothing; exit 0; }
+  [ "$a" = "$id" ] || { echo "$back"; exit 0; }
   [ -n "$act" ] || { echo spare; exit 0; }
   rm -f -- "$k" && echo nothing || exit 1
 elif [ "$s" = gone ] && [ "$a" != gone ]; then
   [ -n "$act" ] || { echo aside; exit 0; }
   back
-  echo removed
+  echo "$put"
 elif [ "$s" = gone ]; then echo lost
 else echo other
 fi

@@ -7,7 +7,7 @@
 use super::greeting::{Groups, Hierarchy};
 use engine::{
     ErrorClass, StepError,
-    host::{Exec, shell_word},
+    host::{Exec, script_word},
 };
 
 /// How often the lease is renewed, in seconds.
@@ -189,7 +189,7 @@ pub(super) fn guard(
         return Err(invalid(format!("`{name}` is no name of a variable")));
     }
     let mut exports: String =
-        exec.env.iter().map(|(name, value)| format!("export {name}={}; ", shell_word(value))).collect();
+        exec.env.iter().map(|(name, value)| format!("export {name}={}; ", script_word(value))).collect();
     exports.push_str("export SHAKEDOWN_TREE=\"${SHAKEDOWN_TREE:+$SHAKEDOWN_TREE:}c$n");
     // Ids of runs are letters and digits.
     let plain = |run: &&str| run.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -202,7 +202,7 @@ pub(super) fn guard(
         Groups::Own(place) => (place.enter(&name), false),
         Groups::Scope(place) => (format!("unset INVOCATION_ID\n{}", place.enter(&name)), true),
     };
-    let argv = exec.argv.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+    let argv = exec.argv.iter().map(|word| script_word(word)).collect::<Vec<_>>().join(" ");
     let dog = "SHAKEDOWN_DOG=\"d$n\" setsid sh -c \"$d\" dog \"c$n\" \"$$\"";
     let start = match stdin_bytes {
         None => {
@@ -222,7 +222,7 @@ pub(super) fn guard(
     let directory = exec
         .dir
         .as_ref()
-        .map(|dir| format!("cd -- {} 2>/dev/null || say directory", shell_word(dir)))
+        .map(|dir| format!("cd -- {} 2>/dev/null || say directory", script_word(dir)))
         .unwrap_or_default();
     // What comes from the playbook is put in last, so that it cannot hold a placeholder.
     let script = GUARD
@@ -232,7 +232,7 @@ pub(super) fn guard(
         .replacen("TOOLS", if stdin_bytes.is_some() { "head cat" } else { "" }, 1)
         .replacen(
             "DOG",
-            &shell_word(&format!("{MEMBERS}{}", DOG.replace("PATIENCE", &PATIENCE_S.to_string()))),
+            &script_word(&format!("{MEMBERS}{}", DOG.replace("PATIENCE", &PATIENCE_S.to_string()))),
             1,
         )
         .replacen("MEMBERS", MEMBERS, 1)
@@ -240,7 +240,7 @@ pub(super) fn guard(
     let (before, rest) = script.split_once("DIRECTORY").unwrap_or_default();
     let (between, rest) = rest.split_once("PROGRAM").unwrap_or_default();
     let (middle, after) = rest.split_once("START").unwrap_or_default();
-    let script = [before, &directory, between, &shell_word(program), middle, &start, after].concat();
+    let script = [before, &directory, between, &script_word(program), middle, &start, after].concat();
     // The program gets the values one by one, with a name each if they are variables.
     let named = exec.env.iter().map(|(name, value)| name.len() + 1 + value.len());
     let lengths = exec.argv.iter().map(String::len).chain(named);
@@ -303,7 +303,7 @@ impl Guarded {
 impl Hierarchy {
     /// The script that makes a group of that name below the own one, as `$G`; empty where that may not be.
     fn enter(&self, name: &str) -> String {
-        let (point, root) = (shell_word(&self.point), shell_word(&self.root));
+        let (point, root) = (script_word(&self.point), script_word(&self.root));
         format!(
             "while IFS= read -r x; do case $x in 0::*) x=${{x#0::}}; x=${{x#{root}}}; G={point}${{x%/}}/{name} ;; esac; done </proc/self/cgroup\n\
              mkdir \"$G\" 2>/dev/null && {{ ( echo 0 >\"$G/cgroup.procs\" ) 2>/dev/null || {{ rmdir \"$G\"; false; }}; }} || G="
@@ -337,7 +337,7 @@ mod tests {
     use super::{Ended, Groups, Guarded, Mark, for_any_login_shell, guard};
     use engine::{
         ErrorClass,
-        host::{Exec, shell_word},
+        host::{Exec, script_word},
     };
 
     fn guarded() -> Guarded {
@@ -372,7 +372,7 @@ mod tests {
         let word = "'".repeat(60_000);
         let guarded = guard(&Exec::new(["echo", &word]), "n".into(), &Mark::default(), &Groups::None, None)
             .expect("guards");
-        assert!(guarded.text.len() < 100 && guarded.ahead.contains(&shell_word(&word)), "{}", guarded.text);
+        assert!(guarded.text.len() < 100 && guarded.ahead.contains(&script_word(&word)), "{}", guarded.text);
         assert!(guarded.text.contains(&format!("count={} ", guarded.ahead.len())), "{}", guarded.text);
         let words = vec![word; 20];
         assert!(
@@ -387,6 +387,6 @@ mod tests {
         let payload = text.strip_prefix("exec /bin/sh -c 'eval \"$(printf %b \"").expect("prefix");
         let payload = payload.strip_suffix("\")\"'").expect("suffix");
         assert!(!payload.contains(['\'', '"', '$', '`', '!', '\n']) && payload.is_ascii(), "{payload}");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(script_word("it's"), r"'it'\''s'");
     }
 }

@@ -89,13 +89,13 @@ monitor:
     on_busybox_a_changed_file_is_left_and_named: Row {
         setup: BUSY, playbook: MADE, ready: IS_MADE, meanwhile: "nas: echo more >>/volume1/d/made",
         exit: 4, says: &["left 1", "/volume1/d/made", "ssh "], differs: &["+ nas file /volume1/d/made"],
-        typed: Some(&[]), over: false,
+        typed: Some(&["+ nas file /volume1/d/made"]), over: false,
         ..Row::LAB
     };
-    /// So does that of an upload. What may hold another's work is not removed without a question.
+    /// So does that of an upload. What may hold another's work is only looked at.
     on_busybox_a_changed_upload_is_left_and_named: Row {
         setup: BUSY, playbook: UP, ready: IS_MADE, meanwhile: "nas: echo more >>/volume1/d/made",
-        exit: 4, says: &["left 1", "/volume1/d/made", "rm -i"], differs: &["+ nas file /volume1/d/made"], over: false,
+        exit: 4, says: &["left 1", "/volume1/d/made", "ls -l"], differs: &["+ nas file /volume1/d/made"], over: false,
         ..Row::LAB
     };
     /// A look that is denied is no absence.

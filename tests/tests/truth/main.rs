@@ -15,7 +15,7 @@
 //!         exit: 4,
 //!         says: &["left 1", "made.txt"],
 //!         differs: &["+ file made.txt"],
-//!         typed: Some(&[]),
+//!         typed: Some(&["+ file made.txt"]),
 //!         ..Row::HERE
 //!     };
 //! }
@@ -26,6 +26,7 @@
 //! begins with `+ row it.db: INSERT`, `- row ('public.t'…` or `~ key k`. What a row has to say for itself is in
 //! `tests::truth::Row`; where a table is not enough, `tests::truth::world::World` gives the parts.
 
+mod elsewhere;
 mod engine;
 mod files;
 mod files_anywhere;

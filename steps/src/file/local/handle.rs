@@ -34,7 +34,7 @@ pub(super) enum Answer {
 }
 
 /// The handle of an open file or folder as text.
-pub(super) fn of(file: impl AsFd) -> Option<String> {
+pub(crate) fn of(file: impl AsFd) -> Option<String> {
     let mut raw = Raw { length: u32::try_from(MOST).ok()?, kind: 0, bytes: [0; MOST] };
     let (mut mount, file) = (0, file.as_fd().as_raw_fd());
     #[expect(unsafe_code, reason = "the handle has room for as many bytes as it says")]

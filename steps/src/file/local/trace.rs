@@ -5,12 +5,16 @@
 //! its mount busy, as an open descriptor would. After a crash the kernel is asked by the file's handle; where it does not
 //! answer, only a search can tell.
 
-use super::handle::{self, Answer};
+use super::{
+    super::mounts::Mounts,
+    handle::{self, Answer},
+};
 use crate::identity::Identity;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use std::{
     collections::HashMap,
     fs::{self, File},
+    io,
     os::{
         fd::AsRawFd,
         unix::{
@@ -28,7 +32,7 @@ const SEARCH: Duration = Duration::from_secs(5);
 
 /// What became of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// It does not exist any more.
     Deleted,
     /// It is here now.
@@ -59,7 +63,7 @@ fn watched() -> MutexGuard<'static, Watched> {
 }
 
 /// Asks for word of what becomes of an open file or folder; `key` is the hidden name that only its step has.
-pub(super) fn watch(key: &str, file: &File) {
+pub(crate) fn watch(key: &str, file: &File) {
     let mut watched = watched();
     let watched = &mut *watched;
     if watched.inotify.is_none() {
@@ -110,38 +114,61 @@ fn word(key: &str) -> Option<Word> {
 }
 
 /// Whether the kernel has told of its end.
-pub(super) fn is_deleted(key: &str) -> bool {
+pub(crate) fn is_deleted(key: &str) -> bool {
     word(key) == Some(Word::Deleted)
 }
 
 /// Whether the kernel has told of its move, or has not told of its end.
-pub(super) fn is_told_of(key: &str) -> bool {
+pub(crate) fn is_told_of(key: &str) -> bool {
     matches!(word(key), Some(Word::Moved | Word::Lives))
 }
 
 /// A file that is not where it was.
-pub(super) struct Lost<'a> {
+pub(crate) struct Lost<'a> {
     /// The hidden name that only its step has.
-    pub(super) key: &'a str,
-    pub(super) made: &'a Identity,
+    pub(crate) key: &'a str,
+    pub(crate) made: &'a Identity,
     /// What the kernel finds it by, if it can be asked.
-    pub(super) handle: Option<&'a str>,
+    pub(crate) handle: Option<&'a str>,
     /// Where it stood.
-    pub(super) folder: &'a Path,
-    /// Whether that is still there.
-    pub(super) same: bool,
-    /// Whether no mount hides what stood there: only then does a search that finds nothing tell anything.
-    pub(super) visible: bool,
+    pub(crate) folder: &'a Path,
+    /// Which folder that was.
+    pub(crate) stood: Option<&'a Identity>,
+    /// What was mounted on that file system then.
+    pub(crate) mounts: Option<&'a Mounts>,
 }
 
 impl Lost<'_> {
+    /// Whether what stands where it stood is the same folder; nothing if none does.
+    ///
+    /// # Errors
+    /// It cannot be seen.
+    fn same(&self) -> io::Result<Option<bool>> {
+        let now = Identity::behind(self.folder)?;
+        Ok(now.map(|now| self.stood.is_some_and(|stood| now.is(stood))))
+    }
+
+    /// Whether no mount hides what was not hidden then. In the place of its folder may be no other one.
+    fn is_visible(&self, same: &io::Result<Option<bool>>) -> bool {
+        let mounts = Mounts::here(self.made.device());
+        matches!(same, Ok(None | Some(true))) && mounts.is_some_and(|mounts| mounts.are_of(self.mounts))
+    }
+
+    /// Whether the kernel says that it still exists.
+    pub(crate) fn exists(&self) -> bool {
+        let same = matches!(self.same(), Ok(Some(true)));
+        is_told_of(self.key) || matches!(self.ask(same), Answer::Exists(_))
+    }
+
     /// Finds out what became of it.
-    pub(super) fn fate(&self) -> Fate {
+    pub(crate) fn fate(&self) -> Fate {
         if is_deleted(self.key) {
             return Fate::Deleted;
         }
         let made = self.made;
-        let exists = match self.ask() {
+        let there = self.same();
+        let same = matches!(there, Ok(Some(true)));
+        let exists = match self.ask(same) {
             Answer::Deleted => return Fate::Deleted,
             Answer::Exists(at) if Identity::of(&at).is_ok_and(|now| now.is_some_and(|now| now.is(made))) => {
                 return Fate::At(at);
@@ -152,13 +179,11 @@ impl Lost<'_> {
         let until = Instant::now() + SEARCH;
         let mut search = Search { made, until, complete: true, done: Vec::new() };
         // Mostly it has another name in the same folder.
-        if self.same
-            && let Some(at) = search.folder(self.folder, &mut Vec::new())
-        {
+        if same && let Some(at) = search.folder(self.folder, &mut Vec::new()) {
             return Fate::At(at);
         }
         let Some((root, whole)) = root_of(made.device()) else {
-            return Fate::Unknown(match self.same {
+            return Fate::Unknown(match same {
                 // An overlay numbers files as the layer does in which they are.
                 true => "it was deleted or moved: its file system cannot be searched".into(),
                 false => "its file system is not mounted here any more".into(),
@@ -171,7 +196,7 @@ impl Lost<'_> {
                 return Fate::At(at);
             }
         }
-        let seen_all = search.complete && whole && self.visible && !exists;
+        let seen_all = search.complete && whole && self.is_visible(&there) && !exists;
         match word(self.key) {
             Some(Word::Deleted) => Fate::Deleted,
             Some(Word::Moved) => Fate::Unknown("it was moved, and is not to be found".into()),
@@ -185,16 +210,16 @@ impl Lost<'_> {
     }
 
     /// Asks the kernel, on the very file system that it is of: on another its number says nothing.
-    fn ask(&self) -> Answer {
+    fn ask(&self, same: bool) -> Answer {
         let Some(handle) = self.handle else { return Answer::Nothing };
-        let at = match self.same {
+        let at = match same {
             true => Some(self.folder.to_owned()),
             // Devices are numbered anew with each boot.
             false if self.made.is_of_this_boot() => root_of(self.made.device()).map(|(root, _)| root),
             false => None,
         };
         match at.and_then(|at| File::open(at).ok()) {
-            Some(at) if at.metadata().is_ok_and(|it| self.same || it.dev() == self.made.device()) => {
+            Some(at) if at.metadata().is_ok_and(|it| same || it.dev() == self.made.device()) => {
                 handle::find(handle, &at)
             }
             _ => Answer::Nothing,
@@ -239,11 +264,19 @@ impl Search<'_> {
         }
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
-            // One that vanished meanwhile, or that this user may not enter, is no gap: it stood where this user may write.
-            Err(_) => return None,
+            Err(error) => {
+                self.missed(&error);
+                return None;
+            }
         };
         for entry in entries {
-            let Ok(entry) = entry else { continue };
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.missed(&error);
+                    continue;
+                }
+            };
             if entry.ino() == self.made.inode() {
                 match Identity::of(&entry.path()) {
                     Ok(Some(found)) if found.is(self.made) => return Some(entry.path()),
@@ -251,13 +284,21 @@ impl Search<'_> {
                     Err(_) => self.complete = false,
                 }
             }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && entry.metadata().is_ok_and(|found| found.dev() == self.made.device())
-            {
-                more.push(entry.path());
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(found) if found.dev() == self.made.device() => more.push(entry.path()),
+                Ok(_) => {}
+                Err(error) => self.missed(&error),
             }
         }
         None
+    }
+
+    /// One that this user may not enter may hold it; one that vanished meanwhile holds nothing.
+    fn missed(&mut self, error: &io::Error) {
+        self.complete &= error.kind() == io::ErrorKind::NotFound;
     }
 }
 
@@ -289,7 +330,7 @@ fn number(text: &[u8]) -> u64 {
 }
 
 /// A path of `mountinfo`, in which blanks and the like stand in octal.
-pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
+pub(crate) fn unescaped(text: &[u8]) -> Vec<u8> {
     let (mut made, mut rest) = (Vec::new(), text);
     while let [first, more @ ..] = rest {
         let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();

@@ -15,7 +15,7 @@ use engine::{
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -95,7 +95,10 @@ impl Undo {
     }
 
     fn failed(&self, error: &io::Error) -> StepError {
-        StepError::io(format!("remove `{}`", self.target), error)
+        let mut failed = StepError::io(format!("remove `{}`", self.target), error);
+        let folder = split(&self.target).map(|(folder, _)| folder).unwrap_or_default();
+        failed.message.push_str(&tree::obstacle(Path::new(&self.target), &folder));
+        failed
     }
 
     pub(super) fn file(&self) -> Result<Undone, StepError> {
@@ -142,9 +145,12 @@ impl Undo {
             if undo.params.owned && (undo.intent.made.is_some() || undo.ended) {
                 match tree::empty(&folder, &path) {
                     Ok(()) => {}
-                    Err(Stopped::Mount(at)) => return Ok(Undone::Left(advice.mounted(&at))),
+                    Err(Stopped::Mount(at)) => return Ok(Undone::Left(undo.mounted(&at))),
                     Err(Stopped::At(at, error)) => {
-                        return Err(StepError::io(format!("remove `{}`", at.display()), &error));
+                        let mut failed = StepError::io(format!("remove `{}`", at.display()), &error);
+                        let folder = at.parent().unwrap_or(&at);
+                        failed.message.push_str(&tree::obstacle(&at, folder));
+                        return Err(failed);
                     }
                 }
             }
@@ -160,13 +166,22 @@ impl Undo {
                 }
                 Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
                     Ok(Undone::Left(match tree::mounted(&folder, &path) {
-                        Some(at) => advice.mounted(&at),
+                        Some(at) => undo.mounted(&at),
                         None => advice.not_empty(),
                     }))
                 }
-                Err(error) => Err(StepError::io(format!("remove the folder `{}`", undo.target), &error)),
+                Err(error) => Err(undo.failed(&error)),
             }
         })
+    }
+
+    /// Something is mounted in it, at least there.
+    fn mounted(&self, at: &Path) -> Leftover {
+        let folder = Path::new(&self.target);
+        match tree::mounts(folder) {
+            mounts if mounts.is_empty() => self.advice().mounted(folder, &[at.to_owned()]),
+            mounts => self.advice().mounted(folder, &mounts),
+        }
     }
 
     /// Whether what is in its place is ours and about to be taken away, or put back. Of a file with a second name only a
@@ -234,22 +249,35 @@ impl Undo {
     fn elsewhere(&self, made: &Identity, gone: Undone) -> Undone {
         match self.fate(made) {
             Fate::Deleted => gone,
-            Fate::At(at) => Undone::Left(self.advice().moved(&at)),
+            Fate::At(at) => Undone::Left(self.moved(&at)),
             Fate::Unknown(why) => Undone::CannotTell(self.advice().cannot_tell(&why)),
+        }
+    }
+
+    /// It is here now, by what it is; what it holds may be another's by now.
+    fn moved(&self, at: &Path) -> Leftover {
+        let mounts = || tree::mounts(at);
+        let open = || fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(at);
+        match self.params.directory.is_some() {
+            true if !mounts().is_empty() => self.advice().mounted(at, &mounts()),
+            true => self.advice().moved(at, true),
+            false => {
+                let held =
+                    open().and_then(|mut file| is_untouched(&mut file, &self.params, self.sha256.as_deref()));
+                self.advice().moved(at, matches!(held, Ok(true)))
+            }
         }
     }
 
     fn fate(&self, made: &Identity) -> Fate {
         let (folder, _) = split(&self.target).unwrap_or_default();
-        let now = Identity::behind(&folder).ok().flatten();
-        let same = now.zip(self.intent.folder.as_ref()).is_some_and(|(now, folder)| now.is(folder));
         let lost = Lost {
             key: &self.intent.beside,
             made,
             handle: self.intent.handle.as_deref(),
             folder: &folder,
-            same,
-            visible: is_on(&folder, made.device()),
+            stood: self.intent.folder.as_ref(),
+            mounts: self.intent.mounts.as_ref(),
         };
         lost.fate()
     }
@@ -305,13 +333,6 @@ impl Undo {
     }
 }
 
-/// Whether a folder, or the nearest one above it that exists, is on this device: then no mount hides what stood in it.
-fn is_on(folder: &Path, device: u64) -> bool {
-    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    let nearest = folder.ancestors().find_map(|folder| fs::metadata(folder).ok());
-    nearest.is_some_and(|found| found.dev() == device)
-}
-
 /// Whether what the step made or put aside is there.
 pub(super) fn presence(
     action: &Action<'_>,
@@ -328,13 +349,14 @@ pub(super) fn presence(
         inode: output.map(|output| output.inode),
         sha256: None,
     };
-    let present = |path: &str, why: &str| Ok(Presence::Present(there(path, why)));
+    let present = |path: &str| Ok(Presence::Present(there(path, action)));
     let spot = match undo.place() {
         Ok(Place::Same(spot)) => spot,
         // An undo that has seen what became of it went before.
         Ok(Place::Other(why)) => {
-            let known = trace::is_deleted(&intent.beside)
-                || split(target).is_some_and(|(folder, _)| !folder.exists());
+            let is_gone = |folder: PathBuf| matches!(Identity::behind(&folder), Ok(None));
+            let known =
+                trace::is_deleted(&intent.beside) || split(target).is_some_and(|(folder, _)| is_gone(folder));
             return Ok(if known { Presence::Gone } else { Presence::Unknown(why.to_owned()) });
         }
         Err(unseen) => {
@@ -347,21 +369,22 @@ pub(super) fn presence(
     let cannot = |error: io::Error| StepError::io(format!("look at `{target}`"), &error);
     let hidden = spot.beside(&intent.beside).map_err(cannot)?;
     if hidden.now().map_err(cannot)?.is_some() {
-        return present(&intent.beside, "it is still there");
+        return present(&intent.beside);
     }
     if let Action::Stat(_) | Action::Remove(_) = action {
         return Ok(Presence::Gone);
     }
     match spot.now().map_err(cannot)? {
-        Some(now) if undo.is_ours(&now) => present(target, "it is still there"),
+        Some(now) if undo.is_ours(&now) => present(target),
         _ => Ok(Presence::Gone),
     }
 }
 
-fn there(path: &str, why: &str) -> Leftover {
+fn there(path: &str, action: &Action<'_>) -> Leftover {
     let found = fs::symlink_metadata(path).map(|found| output(path, &found));
     super::super::leftover(
         &found.unwrap_or_else(|_| Output { path: path.to_owned(), ..Output::default() }),
-        why,
+        action,
+        "it is still there",
     )
 }

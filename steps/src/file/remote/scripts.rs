@@ -23,7 +23,8 @@ pub(super) const DENIED: i32 = 13;
 
 /// What all of them share besides [`GONE`] and [`NEED`]; what makes something asks before for all that takes it back.
 /// `id_of` prints what a thing is. On overlayfs (794c7630) what stands in a lower layer
-/// is born once more with the first write to it: its birth tells nothing, and `on` leaves it out.
+/// is born once more with the first write to it: its birth tells nothing, and `on` leaves it out. `mounted` tells what is mounted
+/// below the folder it is in.
 const COMMON: &str = r#"
 need stat
 on() {
@@ -33,9 +34,18 @@ on() {
 }
 id_of() { on "$1"; stat -c "$I" -- "$1" 2>/dev/null; }
 folder_id() { on "$1"; stat -L -c "$I" -- "$1" 2>/dev/null; }
+mounted() {
+  [ -r /proc/self/mountinfo ] || { echo 'its mounts cannot be seen: /proc is not mounted' >&2; exit 50; }
+  here=$(pwd -P; printf x); here=${here%??} any=1
+  while read -r _ _ _ _ at _; do
+    at=$(printf '%bx' "$(printf %s "$at" | sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g')"); at=${at%x}
+    case $at in "$here"/*) printf '@mount|%s\0' "$at"; any=0 ;; esac
+  done </proc/self/mountinfo
+  return $any
+}
 "#;
 
-/// `$1` is looked at itself, `$2` as the folder that it leads to, `$3` again itself.
+/// `$1` is looked at itself, `$2` as the folder that it leads to, `$3` again itself. With a `$4` it tells all mounts.
 pub(super) const SEE: &str = r#"
 IFS= read -r boot </proc/sys/kernel/random/boot_id && echo "@boot|$boot"
 see() {
@@ -47,6 +57,7 @@ see() {
 [ -z "$1" ] || see "$1" now
 [ -z "$2" ] || see "$2" folder -L
 [ -z "$3" ] || see "$3" beside
+[ -z "$4" ] || sed 's/^/@mounted|/' </proc/self/mountinfo
 exit 0"#;
 
 /// Makes the file `$1` under its hidden name, in the folder `$2` that is `$3`. `$4` is the mode, `$5` the owner, `$6` how
@@ -139,14 +150,7 @@ pub(super) const REMOVE_FOLDER: &str = r#"
 from=$PWD
 CDPATH= cd -P -- "$1" || exit 13
 [ "$(id_of .)" = "$2" ] || exit 61
-here=$(pwd -P; printf x); here=${here%??}
-[ -r /proc/self/mountinfo ] || { echo 'its mounts cannot be seen: /proc is not mounted' >&2; exit 50; }
-mount=$(while read -r _ _ _ _ at _; do
-  at=$(printf '%bx' "$(printf %s "$at" | sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g')"); at=${at%x}
-  case $at in "$here"/*) printf '%s' "$at"; break ;; esac
-done </proc/self/mountinfo; printf x)
-mount=${mount%x}
-[ -z "$mount" ] || { printf '@mount|%s\n' "$mount"; exit 62; }
+mounted && exit 62
 if [ -z "$3" ]; then :
 elif find . -maxdepth 0 ! -name . -delete 2>/dev/null; then find . -xdev -depth ! -name . -delete || exit 50
 else
@@ -157,27 +161,42 @@ cd "$from" && [ "$(id_of "$1")" = "$2" ] || exit 61
 rmdir -- "$1" && exit 0
 exit 50"#;
 
-/// Finds what has the inode `$2` on the file system of the device `$3`: first in the folder `$1`, then below
-/// `$4`, then in all of it. `$5` is its inode and time of
-/// birth. Prints `@seen` if the search came to its end; one that cannot search by inodes has seen nothing.
+/// What is mounted below the folder `$1`.
+pub(super) const MOUNTS: &str = r#"
+CDPATH= cd -P -- "$1" || exit 13
+mounted
+exit 0"#;
+
+/// Finds what has the inode `$2` on the file system of the device `$3`, which is number `$6`: first in the folder `$1`, then
+/// below `$4`, then in all of it. `$5` is its inode and time of birth. Then it prints `@seen` if the search came to its end,
+/// what the folder `$1` is, and all mounts; one that cannot search by inodes has seen nothing.
 pub(super) const FIND: &str = r#"
 [ "$(find / -maxdepth 0 -xdev -inum "$(stat -c %i /)" -exec echo {} \; 2>/dev/null)" = / ] || exit 0
 on "$4"
 tell='printf "@at|"; stat -c "$I" -- "$1"; printf "%s\0\n" "$1"'
-[ -z "$1" ] || find "$1" -xdev -maxdepth 1 -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
+find "$1" -xdev -maxdepth 1 -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
 root=
 while read -r _ _ device part at _; do
   [ "$device" = "$3" ] && [ "$part" = / ] || continue
-  at=$(printf '%bx' "$(printf %s "$at" | sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g')"); root=${at%x}
+  at=$(printf '%bx' "$(printf %s "$at" | sed 's/\\\([0-7][0-7][0-7]\)/\\0\1/g')"); at=${at%x}
+  # One that is mounted over is not what its path leads to.
+  [ "$(stat -c %d -- "$at" 2>/dev/null)" = "$6" ] && root=$at
 done </proc/self/mountinfo
 [ -n "$root" ] || exit 0
 timeout 5 true 2>/dev/null || exit 0
 near=$(timeout 2 find "$4" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null | tr '\0' '\1')
 # The inode may be another's by now: only its birth tells.
 case $near in *" $5"*) printf '%s\n' "$near" | tr '\1' '\0'; exit 0 ;; esac
-timeout 3 find "$root" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>/dev/null
-# Folders that vanished meanwhile, or that this user may not enter, are no gap: it stood where this user may write.
-case $? in 124 | 137 | 143) ;; *) echo @seen ;; esac
+exec 3>&1
+missed=$({ timeout 3 find "$root" -xdev -inum "$2" -exec sh -c "$tell" sh {} \; 2>&1 >&3
+  case $? in 124 | 137 | 143) echo late ;; esac; } | sed '/: No such file or directory$/d')
+# A folder that this user may not enter may hold it; one that vanished meanwhile holds nothing.
+[ -n "$missed" ] || echo @seen
+IFS= read -r boot </proc/sys/kernel/random/boot_id && echo "@boot|$boot"
+on "$1"
+if s=$(stat -L -c "$I" -- "$1" 2>/dev/null); then echo "@folder|$s"
+else gone "$1" && echo '@folder|nothing'; fi
+sed 's/^/@mounted|/' </proc/self/mountinfo
 exit 0"#;
 
 /// The SHA-256 of a file.

@@ -2,23 +2,24 @@
 
 use super::{
     super::{Action, Advice, Intent, Mark, Output, Params, leftover},
-    Seen, Thing, failed, folder_of, script, scripts, see,
+    Seen, Thing, failed, folder_of, script, scripts, search, see,
 };
-use crate::{identity::Identity, sh::plain};
+use crate::{
+    file::trace::{Fate, Lost},
+    identity::Identity,
+    sh::plain,
+};
 use engine::{
     StepError,
     error::ErrorClass,
-    host::Stdin,
-    step::{Context, Presence, Undone},
+    host::{Output as Done, Stdin},
+    step::{Context, Leftover, Presence, Undone},
 };
-use std::path::{Path, PathBuf};
-
-/// What became of something that is not where it was.
-enum Fate {
-    Deleted,
-    At(PathBuf),
-    Unknown(&'static str),
-}
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 struct Undo<'a> {
     cx: &'a Context,
@@ -60,7 +61,7 @@ pub(in super::super) async fn undo(
         Action::Stat(_) => Ok(Undone::NothingToDo),
         Action::Remove(_) if intent.found.is_none() => Ok(Undone::NothingToDo),
         _ => {
-            let seen = match see(cx, undo.target, Some(&intent.beside)).await {
+            let seen = match see(cx, undo.target, Some(&intent.beside), false).await {
                 Ok(seen) => seen,
                 Err(error) if error.class == ErrorClass::Denied => {
                     return Ok(undo.unseen("permission to look was denied"));
@@ -109,7 +110,7 @@ impl Undo<'_> {
         let gone = |undone| Ok(undone);
         if let Some(why) = elsewhere(&seen, self.intent) {
             return match &self.intent.made {
-                Some(made) => self.elsewhere(made, &seen, Undone::NothingToDo).await,
+                Some(made) => self.elsewhere(made, Undone::NothingToDo).await,
                 None => gone(self.unseen(why)),
             };
         }
@@ -126,7 +127,7 @@ impl Undo<'_> {
             (_, Some(_)) if half == Undone::Removed => Ok(half),
             // An undo was killed after it had taken it away.
             (None, Some(_)) if self.intent.removing => Ok(Undone::Removed),
-            (now, Some(made)) => Ok(match self.elsewhere(made, &seen, half).await? {
+            (now, Some(made)) => Ok(match self.elsewhere(made, half).await? {
                 Undone::NothingToDo | Undone::CannotTell(_) if now.is_some() && self.output.is_some() => {
                     self.replaced()
                 }
@@ -156,15 +157,14 @@ impl Undo<'_> {
                 Some(scripts::OTHER) => Ok(self.replaced()),
                 Some(scripts::NOT_EMPTY) => Ok(Undone::Left(self.advice().not_empty())),
                 Some(scripts::MOUNTED) => {
-                    let text = done.stdout_text();
-                    let at =
-                        text.split_once("@mount|").map_or("", |(_, at)| at.strip_suffix('\n').unwrap_or(at));
-                    Ok(Undone::Left(self.advice().mounted(Path::new(at))))
+                    Ok(Undone::Left(self.advice().mounted(Path::new(self.target), &mounts(&done))))
                 }
                 _ => Err(failed(self.cx, self.target, &what, &done)),
             };
         }
-        match super::is_untouched(self.cx, self.params, self.action, self.intent, self.output).await {
+        match super::is_untouched(self.cx, self.target, self.params, self.action, self.intent, self.output)
+            .await
+        {
             Ok(true) => {}
             Ok(false) if self.intent.made.is_none() && self.output.is_none() => {
                 return Ok(Undone::NothingToDo);
@@ -179,7 +179,7 @@ impl Undo<'_> {
         match (done.code, &self.intent.made) {
             // Another has given it a second name: under that it is still there. One may be the hidden name.
             (Some(0), Some(made)) if now.names > 1 + u64::from(seen.beside.is_some()) => {
-                self.elsewhere(made, seen, Undone::Removed).await
+                self.elsewhere(made, Undone::Removed).await
             }
             (Some(0), _) => Ok(Undone::Removed),
             (Some(scripts::OTHER), _) => Ok(self.replaced()),
@@ -187,49 +187,45 @@ impl Undo<'_> {
         }
     }
 
-    async fn elsewhere(&self, made: &Identity, seen: &Seen, gone: Undone) -> Result<Undone, StepError> {
-        Ok(match self.fate(made, seen).await? {
+    async fn elsewhere(&self, made: &Identity, gone: Undone) -> Result<Undone, StepError> {
+        Ok(match self.fate(made).await? {
             Fate::Deleted => gone,
-            Fate::At(at) => Undone::Left(self.advice().moved(&at)),
-            Fate::Unknown(why) => self.unseen(why),
+            Fate::At(at) => Undone::Left(self.moved(&at).await?),
+            Fate::Unknown(why) => self.unseen(&why),
         })
     }
 
-    /// Searches for it: no word of its end comes from a host.
-    async fn fate(&self, made: &Identity, seen: &Seen) -> Result<Fate, StepError> {
-        let now = seen.folder.as_ref().map(|folder| &folder.is);
-        let same = now.zip(self.intent.folder.as_ref()).is_some_and(|(now, folder)| now.is(folder));
-        let folder = if same { folder_of(self.target) } else { String::new() };
-        let device = format!("{}:{}", rustix::fs::major(made.device()), rustix::fs::minor(made.device()));
-        // A folder that has another name is mostly not far from where it was.
-        let near = folder_of(&folder_of(self.target));
-        let inode = made.inode().to_string();
-        let born = made.born().map(|born| format!("{}.{:09}", born / 1_000_000_000, born % 1_000_000_000));
-        let known = format!("{inode} {}", born.unwrap_or_default());
-        let args = [&*folder, &inode, &device, &near, &known];
-        let done = script(self.cx, scripts::FIND, &args, Stdin::Null).await?;
-        let text = done.stdout_text();
-        for record in text.split("\0\n") {
-            let Some((is, at)) = record.rsplit_once("@at|").and_then(|(_, record)| record.split_once('\n'))
-            else {
-                continue;
-            };
-            if super::identity(is, made.boot()).is_some_and(|found| found.is(made)) {
-                return Ok(Fate::At(PathBuf::from(at)));
-            }
+    /// It is here now, by what it is; what it holds may be another's by now.
+    async fn moved(&self, at: &Path) -> Result<Leftover, StepError> {
+        let Some(path) = at.to_str() else { return Ok(self.advice().moved(at, false)) };
+        if !self.is_folder() {
+            let held = super::is_untouched(self.cx, path, self.params, self.action, self.intent, self.output);
+            return Ok(self.advice().moved(at, matches!(held.await, Ok(true))));
         }
-        // What a mount hides cannot have been searched.
-        let visible = now.is_some_and(|now| now.device() == made.device());
-        Ok(match text.lines().any(|line| line == "@seen") && visible {
-            true => Fate::Deleted,
-            false => Fate::Unknown("it was deleted or moved: not all of its file system can be searched"),
+        let done = script(self.cx, scripts::MOUNTS, &[&plain(path)], Stdin::Null).await?;
+        Ok(match mounts(&done) {
+            mounts if mounts.is_empty() => self.advice().moved(at, done.success()),
+            mounts => self.advice().mounted(at, &mounts),
         })
+    }
+
+    async fn fate(&self, made: &Identity) -> Result<Fate, StepError> {
+        let folder = PathBuf::from(folder_of(self.target));
+        let lost = Lost {
+            key: &self.intent.beside,
+            made,
+            handle: None,
+            folder: &folder,
+            stood: self.intent.folder.as_ref(),
+            mounts: self.intent.mounts.as_ref(),
+        };
+        search::fate(&lost, async |exec| self.cx.exec(exec).await).await
     }
 
     /// Puts back what was put aside.
     async fn removal(&self, seen: Seen) -> Result<Undone, StepError> {
         if let Some(why) = elsewhere(&seen, self.intent) {
-            return self.lost(why, &seen).await;
+            return self.lost(why).await;
         }
         if let Some(hidden) = &seen.beside
             && self.intent.made.as_ref().is_none_or(|found| found.is(&hidden.is))
@@ -247,13 +243,13 @@ impl Undo<'_> {
             // It was never put aside, or is back already.
             (Some(now), Some(found)) if found.is(&now.is) => Ok(Undone::NothingToDo),
             (None, None) if self.output.is_none() => Ok(Undone::NothingToDo),
-            _ => self.lost("it is not where it was put aside", &seen).await,
+            _ => self.lost("it is not where it was put aside").await,
         }
     }
 
-    async fn lost(&self, why: &str, seen: &Seen) -> Result<Undone, StepError> {
+    async fn lost(&self, why: &str) -> Result<Undone, StepError> {
         let Some(found) = &self.intent.made else { return Ok(self.unseen(why)) };
-        Ok(match self.fate(found, seen).await? {
+        Ok(match self.fate(found).await? {
             Fate::At(at) if at.file_name() == Path::new(self.target).file_name() && self.output.is_none() => {
                 Undone::NothingToDo
             }
@@ -264,6 +260,16 @@ impl Undo<'_> {
     }
 }
 
+/// What a script has told to be mounted.
+fn mounts(done: &Done) -> Vec<PathBuf> {
+    let records = done.stdout.split(|byte| *byte == 0);
+    let places = records.filter_map(|record| {
+        let at = record.windows(7).position(|start| start == b"@mount|")?;
+        Some(PathBuf::from(OsStr::from_bytes(&record[at + 7..])))
+    });
+    places.collect()
+}
+
 /// Whether what the step made or put aside is there.
 pub(in super::super) async fn presence(
     cx: &Context,
@@ -271,7 +277,7 @@ pub(in super::super) async fn presence(
     intent: &Intent,
     output: Option<&Output>,
 ) -> Result<Presence, StepError> {
-    let seen = match see(cx, action.target(), Some(&intent.beside)).await {
+    let seen = match see(cx, action.target(), Some(&intent.beside), false).await {
         Ok(seen) => seen,
         Err(error) if error.class == ErrorClass::Denied => return Ok(Presence::Unknown(error.message)),
         Err(error) => return Err(error),
@@ -282,12 +288,12 @@ pub(in super::super) async fn presence(
     }
     if let Some(hidden) = &seen.beside {
         let hidden = Output { path: intent.beside.clone(), ..hidden.output.clone() };
-        return Ok(Presence::Present(leftover(&hidden, "it is still there")));
+        return Ok(Presence::Present(leftover(&hidden, action, "it is still there")));
     }
     let made = matches!(action, Action::Create(_) | Action::Copy(..) | Action::Directory(_));
     Ok(match &seen.now {
         Some(now) if made && is_ours(intent, output, now) => {
-            Presence::Present(leftover(&now.output, "it is still there"))
+            Presence::Present(leftover(&now.output, action, "it is still there"))
         }
         _ => Presence::Gone,
     })

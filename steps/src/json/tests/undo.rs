@@ -213,8 +213,8 @@ async fn after_a_crash_the_record_tells_whether_it_happened() {
     // Killed before the rename: the new document still has its own name.
     let mark = it.intent["mark"].as_str().expect("a mark");
     let new = bench.path(&format!(".shakedown-{mark}.new"));
+    fs::rename(bench.path("it.json"), &new).expect("moves");
     write(&bench, DOCUMENT);
-    fs::write(&new, "{}").expect("writes");
     assert_eq!(bench.settle(&it).await, Ok(Settled::NotHappened));
     assert_eq!(bench.undo_blindly(&it).await, Ok(Undone::NothingToDo));
     assert_eq!((names(&bench), text(&bench).as_str()), (vec!["it.json".to_owned()], DOCUMENT));
@@ -335,4 +335,27 @@ async fn a_value_that_is_too_long_for_a_journal_is_neither_read_nor_kept() {
     assert!(it.result.as_ref().expect("set").get("earlier").is_none(), "{:?}", it.result);
     assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
     assert!(text(&bench) == before, "byte for byte");
+}
+
+/// The very file comes back, with the time of its last change; another in its place has at least that.
+#[tokio::test]
+async fn the_document_is_again_the_file_that_it_was() {
+    let bench = bench();
+    let facts = || fs::metadata(bench.path("it.json")).map(|it| (it.ino(), it.modified().expect("kept")));
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_000_000_123_456_789);
+    let file = fs::File::options().write(true).open(bench.path("it.json")).expect("opens");
+    file.set_modified(old).expect("set");
+    let before = facts().expect("there");
+    for kept in [true, false] {
+        let it = started(&bench, on(&bench, "set", json!({ "at": "/名字", "value": "新" }))).await;
+        assert_ne!(facts().expect("there").0, before.0);
+        if !kept {
+            let mark = it.intent["mark"].as_str().expect("a mark");
+            fs::remove_file(bench.path(&format!(".shakedown-{mark}.new"))).expect("removed");
+        }
+        assert_eq!(bench.undo(&it).await, Ok(Undone::Removed));
+        let after = facts().expect("there");
+        assert_eq!((after.0 == before.0, after.1), (kept, old));
+        assert_eq!((names(&bench), text(&bench).as_str()), (vec!["it.json".to_owned()], DOCUMENT));
+    }
 }

@@ -75,11 +75,11 @@ async fn nothing_is_left_of_a_pile_and_each_of_it_can_be_undone_again() {
         }
         for it in pile.iter().rev() {
             assert_eq!(bed.bench.undo(it).await, Ok(Undone::Removed));
-            assert_eq!(bed.bench.undo(it).await, Ok(Undone::NothingToDo));
+            assert_eq!(bed.bench.undo(it).await, Ok(Undone::Removed), "again");
         }
         for it in &pile {
             assert_eq!(bed.bench.presence(it).await, Ok(Presence::Gone), "{original:?}");
-            assert_eq!(bed.bench.undo(it).await, Ok(Undone::NothingToDo), "{original:?}");
+            assert_eq!(bed.bench.undo(it).await, Ok(Undone::Removed), "{original:?}");
         }
         let names: Vec<String> = original.iter().map(|_| "it".to_owned()).collect();
         assert_eq!(bed.names(), names);
