@@ -41,6 +41,7 @@ impl Chronicle {
     }
 
     /// An attempt has a better intent.
+    #[cfg(feature = "local")]
     pub(crate) fn amend(&self, step: &str, attempt: u32, intent: &Value) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for it in all.iter_mut().filter(|it| it.step == step && it.attempt == attempt) {
@@ -49,6 +50,7 @@ impl Chronicle {
     }
 
     /// What this attempt, or all of the step, did is nobody's business any more: it never was, or is kept.
+    #[cfg(feature = "local")]
     pub(crate) fn forget(&self, step: &str, attempt: Option<u32>) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|it| it.step != step || attempt.is_some_and(|attempt| it.attempt != attempt));

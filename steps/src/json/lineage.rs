@@ -90,6 +90,7 @@ pub(super) enum Folder {
 }
 
 /// What became of an attempt.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is soon taken apart")]
 pub(super) enum Fate {
     Never,
     /// With the record of how to take it back, if it is there still.

@@ -121,10 +121,15 @@ fn a_dead_run_is_told_of_listed_and_undone() {
 fn a_run_is_dead_at_once_although_something_still_holds_its_lock() {
     let stage = Stage::new(FILES);
     let run = stage.die("kill:after:two");
-    // As a child does that the run was just starting when it died: for as long as it likes.
+    // As a child does that the run was just starting when it died: the run is dead, and it is waited for.
     let lock = fs::File::open(stage.state.path().join(format!("locks/{run}.lock"))).expect("there");
     lock.lock().expect("free");
-    let output = stage.run(&["recover", "--yes"]);
+    assert_eq!(stage.newest()["state"], "died");
+    let recovery = stage.start(&["recover", "--yes"]);
+    until("the recovery owns the run", || stage.newest()["alive"] == true);
+    assert!(stage.path("two.txt").exists(), "it waits");
+    drop(lock);
+    let output = recovery.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains("RECOVERED files"), "{}", said(&output));
     assert!(!stage.path("two.txt").exists());
