@@ -182,7 +182,11 @@ pub(super) fn exists(place: &Place, known: &Known) -> bool {
 /// The published file under another name: in the folder, in one beside or below it.
 pub(super) fn moved(place: &Place, published: &Identity) -> Option<PathBuf> {
     let here = store::folder_of(&place.path);
-    let wanted = |path: &PathBuf| *path != Path::new(&place.path) && is(path, published);
+    // Another run that changes the document gives it such a name while its own takes the place.
+    let passing = |path: &Path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".shakedown-"))
+    };
+    let wanted = |path: &PathBuf| *path != Path::new(&place.path) && !passing(path) && is(path, published);
     let (mut below, mut found) = (Vec::new(), None);
     for entry in entries(here) {
         let path = entry.path();

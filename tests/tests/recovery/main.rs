@@ -136,7 +136,7 @@ fn a_run_is_dead_at_once_although_something_still_holds_its_lock() {
 }
 
 #[test]
-fn what_was_changed_since_is_left_named_and_can_be_removed_as_told() {
+fn what_was_changed_since_is_left_named_and_shown() {
     let stage = Stage::new(FILES);
     stage.die("kill:before-undo:two");
     fs::write(stage.path("two.txt"), "mine now").expect("writes");
@@ -146,8 +146,14 @@ fn what_was_changed_since_is_left_named_and_can_be_removed_as_told() {
     assert!(!stage.path("一.txt").exists(), "one that stays keeps no other");
     let text = said(&output);
     let line = text.lines().find_map(|line| line.trim().strip_prefix("remove it with: ")).expect("a command");
-    let removed = Command::new("/bin/sh").args(["-c", line]).current_dir(stage.dir.path()).status();
-    assert!(removed.expect("sh").success() && !stage.path("two.txt").exists(), "{line}");
+    let typed =
+        Command::new("/bin/sh").args(["-c", line]).current_dir(stage.dir.path()).output().expect("sh");
+    assert!(typed.status.success(), "{line}: {}", said(&typed));
+    // It is all that there is of what another wrote, so it is only shown.
+    assert_eq!(fs::read_to_string(stage.path("two.txt")).expect("there"), "mine now");
+    fs::remove_file(stage.path("two.txt")).expect("removed by hand");
+    let closed = stage.run(&["recover", "--yes"]);
+    assert_eq!(closed.status.code(), Some(0), "{}", said(&closed));
 }
 
 #[test]
