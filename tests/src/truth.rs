@@ -159,6 +159,12 @@ impl Row<'_> {
     }
 }
 
+/// Of how many points of a row one is taken: `SHAKEDOWN_STRIDE`, or each.
+fn stride() -> usize {
+    let given = std::env::var("SHAKEDOWN_STRIDE").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(1).max(1)
+}
+
 /// A row and the world in which it happens.
 struct Judge<'a> {
     row: &'a Row<'a>,
@@ -241,7 +247,7 @@ impl<'a> Judge<'a> {
         let before = self.look();
         let mut points = 0;
         loop {
-            let at = points + 1;
+            let at = points * stride() + 1;
             let faults = format!("{},kill:{at}", self.row.faults);
             let said = self.run(&faults);
             let context = |problem: String| format!("point {at}: {problem}");
@@ -267,7 +273,7 @@ impl<'a> Judge<'a> {
         let before = self.look();
         let mut points = 0;
         loop {
-            let at = points + 1;
+            let at = points * stride() + 1;
             let said = self.run(&format!("{},kill:{died}", self.row.faults));
             if !said.killed {
                 return Err(format!("{died}: it was not killed\n{said}"));
@@ -287,7 +293,7 @@ impl<'a> Judge<'a> {
     }
 
     fn told(&self, points: usize) -> Result<(), String> {
-        if points < 5 {
+        if points * stride() < 5 {
             return Err(format!("only {points} points"));
         }
         crate::tell(&format!("{points} points, each as it must be"));
