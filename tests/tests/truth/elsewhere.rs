@@ -28,7 +28,7 @@ const MADE: &str = "prepare: { made: { file: { create: '@DIR@/d/made', text: x }
 const FOLDER: &str = "prepare: { made: { file: { directory: '@DIR@/d/made', owned: true } } }";
 const JSON: &str =
     "prepare: { made: { json: { path: '@DIR@/d/it.json', create: true, set: { at: /a, value: 同 } } } }";
-const IS_MADE: &str = "test -e d/made";
+const IS_MADE: &str = "test -e d/made; test -z \"$(find d/made -maxdepth 0 -type f -links +1)\"";
 const IS_JSON: &str = "test -e d/it.json";
 
 rows! {

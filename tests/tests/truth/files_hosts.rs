@@ -10,7 +10,8 @@ const ASIDE_THERE: &str =
 const SETUP: &str = "nas: mkdir /volume1/d; chown drone: /volume1/d";
 const SETUP_IT: &str = "nas: mkdir /volume1/d; echo it >/volume1/d/it; chown -R drone: /volume1/d";
 /// The condition for the moment in which the step on the host has done its work.
-const IS_MADE: &str = "nas: test -e /volume1/d/made";
+const IS_MADE: &str =
+    "nas: test -e /volume1/d/made; test -z \"$(find /volume1/d/made -maxdepth 0 -type f -links +1)\"";
 const IS_ASIDE: &str = "nas: test ! -e /volume1/d/it";
 
 rows! {

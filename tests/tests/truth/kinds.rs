@@ -36,7 +36,8 @@ const MADE: &str = "hosts: { nas: { ssh: busy@10.97.2.2 } }
 prepare: { made: { on: nas, file: { create: /volume1/d/made, text: x } } }";
 const UP: &str = "hosts: { nas: { ssh: busy@10.97.2.2 } }
 prepare: { made: { ssh: { host: nas, upload: { from: '@DIR@/it.yaml', to: /volume1/d/made } } } }";
-const IS_MADE: &str = "nas: test -e /volume1/d/made";
+const IS_MADE: &str =
+    "nas: test -e /volume1/d/made; test -z \"$(find /volume1/d/made -maxdepth 0 -type f -links +1)\"";
 
 /// No rights, a closed home, and `/proc` shows no process of another.
 const CLOSED: &str = "nas: chmod 700 /home/drone; echo it >/home/drone/it; chown drone: /home/drone/it; mount -o remount,hidepid=2 /proc

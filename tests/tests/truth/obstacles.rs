@@ -24,10 +24,11 @@ const FILL: &str = "dd if=/dev/zero of=d/filler bs=4k 2>/dev/null || test -e d/f
 const FILL_THERE: &str =
     "nas: dd if=/dev/zero of=/volume1/d/filler bs=4k 2>/dev/null || test -e /volume1/d/filler";
 
-const IS_MADE: &str = "test -e d/made";
+const IS_MADE: &str = "test -e d/made; test -z \"$(find d/made -maxdepth 0 -type f -links +1)\"";
 const IS_ASIDE: &str = "test ! -e d/it";
 const IS_DOWN: &str = "! grep -qx it d/it";
-const THERE_MADE: &str = "nas: test -e /volume1/d/made";
+const THERE_MADE: &str =
+    "nas: test -e /volume1/d/made; test -z \"$(find /volume1/d/made -maxdepth 0 -type f -links +1)\"";
 const THERE_ASIDE: &str = "nas: test ! -e /volume1/d/it";
 const IS_UP: &str = "nas: ! grep -qx it /volume1/d/it";
 const READ_ONLY: &str = "mount -o remount,ro d";
