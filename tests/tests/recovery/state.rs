@@ -2,6 +2,7 @@
 
 use super::{FILES, Stage};
 use std::{fs, process::Command};
+use tests::{folders::said, lab::until};
 
 /// The state folder of a stage on a file system of its own, which is small.
 struct Small<'a>(&'a Stage);
@@ -54,6 +55,23 @@ fn a_dead_run_on_a_full_disk_is_recovered_also_after_a_restart() {
         stage.says(&["recover", "--yes"], 0, &["RECOVERED files", "undone 2 of 2", "left 0"]);
         assert!(!stage.path("two.txt").exists());
     }
+}
+
+#[test]
+fn pruning_gives_a_full_disk_its_space_back() {
+    if !nix::unistd::geteuid().is_root() {
+        return tests::tell("SKIPPED lab test: it needs root");
+    }
+    let stage = Stage::new(FILES);
+    let small = Small::under(&stage);
+    while small.free() > 1_300_000 {
+        stage.says(&["run", "it.yaml", "--quiet"], 0, &[]);
+    }
+    small.fill(100_000);
+    until("all but those of this moment are forgotten", || {
+        said(&stage.run(&["runs", "prune", "--older", "0s"])).contains(" 0 runs") || small.free() > 500_000
+    });
+    stage.says(&["run", "it.yaml"], 0, &["PASSED files"]);
 }
 
 #[test]

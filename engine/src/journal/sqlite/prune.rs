@@ -45,8 +45,8 @@ impl Store {
                 Ok(0) => break,
                 Ok(some) => runs += some,
                 Err(error) if is_full(&error) && at_once > 1 => at_once /= 4,
-                // Not even one run at once: record by record.
-                Err(error) if is_full(&error) => self.forget_records(before).map_err(failed)?,
+                // Not even one run at once: record by record, as long as there are any.
+                Err(error) if is_full(&error) && self.forget_records(before).map_err(failed)? > 0 => {}
                 Err(error) => return Err(failed(error)),
             }
             self.write_back();
@@ -64,19 +64,22 @@ impl Store {
         guard(&self.connection).execute(&sql, values)
     }
 
-    /// Forgets the records of one old run, a few at a time.
-    fn forget_records(&self, before: u64) -> rusqlite::Result<()> {
+    /// Forgets the records of one old run, a few at a time, and tells how many there were.
+    fn forget_records(&self, before: u64) -> rusqlite::Result<usize> {
         let sql = format!("SELECT id FROM runs WHERE {OLD} LIMIT 1");
         let values = params![to_i64(before), to_i64(now_ms().saturating_add(FUTURE))];
         let run: String = guard(&self.connection).query_row(&sql, values, |row| row.get(0))?;
         let last = "DELETE FROM events WHERE run = ?1 AND seq IN
                         (SELECT seq FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)";
-        let mut at_once = AT_ONCE;
+        let (mut at_once, mut forgotten) = (AT_ONCE, 0);
         loop {
             let deleted = guard(&self.connection).execute(last, params![run, at_once]);
             match deleted {
-                Ok(0) => return Ok(()),
-                Ok(_) => self.write_back(),
+                Ok(0) => return Ok(forgotten),
+                Ok(some) => {
+                    forgotten += some;
+                    self.write_back();
+                }
                 Err(error) if is_full(&error) && at_once > 1 => at_once /= 4,
                 Err(error) => return Err(error),
             }
