@@ -1,7 +1,7 @@
 //! The folder that holds the history of runs.
 
-use crate::failure::Failure;
-use engine::journal::sqlite::Store;
+use crate::{failure::Failure, out::Out};
+use engine::journal::sqlite::{RunRow, Store};
 use std::{
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
@@ -16,6 +16,18 @@ pub(crate) fn to_look(dir: &Path) -> Result<Option<Store>, Failure> {
             Err(error) => Store::look(dir).map(Some).map_err(|_| error.into()),
         },
         false => Ok(None),
+    }
+}
+
+/// An id as it was given: the closing block shortens ids to `01JH…1V3W8K`, of which the end will do.
+pub(crate) fn given_id(given: &str) -> &str {
+    given.rsplit('…').next().unwrap_or(given)
+}
+
+/// Tells that a run which was named belongs to another place.
+pub(crate) fn warn_of_elsewhere(row: &RunRow, out: &Out) {
+    if let Some(why) = row.elsewhere {
+        out.warning(&format!("run `{}` does not belong here: {why}", row.id));
     }
 }
 

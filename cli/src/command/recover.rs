@@ -53,12 +53,8 @@ pub(crate) fn run(args: &RecoverArgs, out: &Out) -> Result<u8, Failure> {
     let dir = state::dir(args.state_dir.as_ref())?;
     if let Some(run) = &args.run {
         let Some(store) = state::existing(&dir)? else { return Err(no_such_run(run)) };
-        // The closing block shortens ids to `01JH…1V3W8K`.
-        let id = run.rsplit('…').next().unwrap_or(run);
-        let row = store.find(id).map_err(Failure::unknown_run)?;
-        if let Some(why) = row.elsewhere {
-            out.warning(&format!("run `{}` does not belong here: {why}", row.id));
-        }
+        let row = store.find(state::given_id(run)).map_err(Failure::unknown_run)?;
+        state::warn_of_elsewhere(&row, out);
         return undo(&store, &row.id, out).map_err(|problem| match problem {
             Problem::Journal(error) => Failure::unknown_run(error),
             Problem::Other(failure) => failure,

@@ -46,15 +46,12 @@ pub(crate) fn run(args: &ResumeArgs, out: &Out) -> Result<u8, Failure> {
     let none =
         || Failure::invalid(format!("there is no run `{}`", args.run)).hint("list them: shakedown runs");
     let store = state::existing(&state::dir(args.state_dir.as_ref())?)?.ok_or_else(none)?;
-    let id = args.run.rsplit('…').next().unwrap_or(&args.run);
-    let row = store.find(id).map_err(Failure::unknown_run)?;
+    let row = store.find(state::given_id(&args.run)).map_err(Failure::unknown_run)?;
     if row.state() == RunState::Left {
         return Err(Failure::invalid(format!("run `{}` has ended, and left something", row.id))
             .hint(format!("undo that: shakedown recover {}", row.id)));
     }
-    if let Some(why) = row.elsewhere {
-        out.warning(&format!("run `{}` does not belong here: {why}", row.id));
-    }
+    state::warn_of_elsewhere(&row, out);
     let (plan, _) = store.load(&row.id).map_err(Failure::unknown_run)?;
     // Files that the caller names count from where the caller is.
     let outputs = args.outputs.open(out)?;

@@ -73,10 +73,10 @@ pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
         Some(Action::Show { run }) => show(store.as_ref(), run, out)?,
         Some(Action::Prune { older }) => prune(store.as_ref(), *older, out)?,
         Some(Action::Forget { run }) => {
-            let id = run.rsplit('…').next().unwrap_or(run);
             let none =
                 || Failure::invalid(format!("there is no run `{run}`")).hint("list them: shakedown runs");
-            let forgotten = store.ok_or_else(none)?.forget(id).map_err(Failure::unknown_run)?;
+            let forgotten =
+                store.ok_or_else(none)?.forget(state::given_id(run)).map_err(Failure::unknown_run)?;
             out.print(&format!("run {forgotten} forgotten\n"))?;
         }
         None => {
@@ -94,8 +94,7 @@ pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
 }
 
 fn show(store: Option<&Store>, given: &str, out: &Out) -> Result<(), Failure> {
-    // The closing block shortens ids to `01JH…1V3W8K`.
-    let id = given.rsplit('…').next().unwrap_or(given);
+    let id = state::given_id(given);
     let none = || Failure::invalid(format!("there is no run `{given}`")).hint("list them: shakedown runs");
     let (plan, history) = store.ok_or_else(none)?.load(id).map_err(Failure::unknown_run)?;
     let style = out.stdout_style();

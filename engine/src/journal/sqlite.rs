@@ -37,8 +37,8 @@ const BUSY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
-    /// The journal itself.
-    path: PathBuf,
+    /// Where this is.
+    here: Place,
     connection: Arc<Mutex<Connection>>,
 }
 
@@ -185,7 +185,7 @@ impl Store {
 
     fn over(dir: &Path, connection: Connection) -> Self {
         let connection = Arc::new(Mutex::new(connection));
-        Self { dir: dir.to_owned(), path: dir.join("journal.sqlite"), connection }
+        Self { dir: dir.to_owned(), here: Place::here(&dir.join("journal.sqlite")), connection }
     }
 
     /// Whether the state folder is in memory: a restart of the machine loses it, with all that tells of what is left.
@@ -216,14 +216,14 @@ impl Store {
             cannot(&format!("put by {} for the run in", crate::quantity::Bytes(needed)), &path, error)
                 .hint("free space first, or choose another folder: df -h; --state-dir DIR")
         })?;
-        let here = Place::here(&self.path);
-        let place = serde_json::to_string(&here).map_err(|error| JournalError::new(error.to_string()))?;
+        let place =
+            serde_json::to_string(&self.here).map_err(|error| JournalError::new(error.to_string()))?;
         let (sum, began, pid) = (chain::sum(&[&json]), to_i64(now_ms()), std::process::id());
         let stored = guard(&self.connection)
             .execute(
                 "INSERT INTO runs (id, playbook, plan_hash, plan, plan_sum, started_ms, epoch, boot_id, pid, place)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9)",
-                params![run, plan.playbook, plan.hash, json, sum, began, here.boot(), pid, place],
+                params![run, plan.playbook, plan.hash, json, sum, began, self.here.boot(), pid, place],
             )
             .map_err(|error| match error.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -301,10 +301,9 @@ impl Store {
     fn raise_epoch(&self, run: &str, seq: u64) -> rusqlite::Result<i64> {
         let mut connection = guard(&self.connection);
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let place = Place::here(&self.path);
         let epoch = transaction.query_row(
             "UPDATE runs SET epoch = epoch + 1, boot_id = ?2, pid = ?3 WHERE id = ?1 RETURNING epoch",
-            params![run, place.boot(), std::process::id()],
+            params![run, self.here.boot(), std::process::id()],
             |row| row.get(0),
         )?;
         let damaged = params![run, to_i64(seq)];

@@ -77,9 +77,8 @@ impl LockFile {
                 lock.wait_for_children(patience)?;
                 return Ok(Some(lock));
             }
-            match owner(path)? {
-                Owner::Process(pid) if lives(pid) || Instant::now() >= patience => return Ok(None),
-                _ => std::thread::sleep(Duration::from_millis(5)),
+            if is_owned(path)? || Instant::now() >= patience {
+                return Ok(None);
             }
         }
     }

@@ -157,11 +157,10 @@ impl Store {
         condition: &str,
         values: [&String; N],
     ) -> Result<Vec<RunRow>, JournalError> {
-        let here = Place::here(&self.path);
         let connection = guard(&self.connection);
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE {condition} ORDER BY started_ms DESC, id DESC");
         let mut statement = connection.prepare(&sql).map_err(unreadable)?;
-        let found = statement.query_map(rusqlite::params_from_iter(values), |row| line(row, &here));
+        let found = statement.query_map(rusqlite::params_from_iter(values), |row| line(row, &self.here));
         found.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(unreadable)
     }
 
