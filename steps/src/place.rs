@@ -382,6 +382,12 @@ impl Placing {
         }
     }
 
+    /// This one, with what the undos of other attempts of its step have noted of the same file.
+    pub(crate) fn after(&self, mut others: impl Iterator<Item = Self>) -> Self {
+        let takes_it = |it: Self| it.removing && it.made.is_some() && it.made == self.made;
+        Self { removing: self.removing || others.any(takes_it), ..self.clone() }
+    }
+
     /// Takes the file back: removes it, or restores the earlier one, if it is still what was put there. `amend` notes that it
     /// is about to be removed, or is not: killed in between, the next undo would find nothing, and only a search could tell why.
     pub(crate) async fn take_back<'a>(

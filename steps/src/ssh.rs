@@ -315,6 +315,10 @@ impl Step for Ssh {
     ) -> Result<Undone, StepError> {
         let Some(placing) = &intent.placing else { return Ok(Undone::NothingToDo) };
         let target = target(cx, params).await?;
+        // An attempt that went on with the file of this one is taken back first.
+        let all = cx.chronicle.of("ssh").into_iter().filter(|it| it.step == cx.step);
+        let others = all.filter_map(|it| serde_json::from_value::<Intent>(it.intent).ok()?.placing);
+        let placing = &placing.after(others);
         let amend = |placing: Placing| -> BoxFuture<'_, Result<(), StepError>> {
             let noted = Intent { placing: Some(placing), size: intent.size, mode: intent.mode.clone() };
             Box::pin(async move { cx.amend(&noted).await })

@@ -160,7 +160,8 @@ impl Row<'_> {
 }
 
 /// Of how many points of a row one is taken: `SHAKEDOWN_STRIDE`, or each.
-fn stride() -> usize {
+#[must_use]
+pub fn stride() -> usize {
     let given = std::env::var("SHAKEDOWN_STRIDE").ok().and_then(|text| text.parse().ok());
     given.unwrap_or(1).max(1)
 }

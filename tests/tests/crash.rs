@@ -7,7 +7,7 @@ use std::{os::unix::process::ExitStatusExt, time::Instant};
 use nix::sys::signal::Signal;
 use tests::{
     lab::{Lab, Manifest, Output, Scope, binaries, lab_or_skip, lasts, until},
-    truth::{Random, Soak, Tally},
+    truth::{Random, Soak, Tally, stride},
 };
 
 const STATE: &str = "/root/.local/state/shakedown";
@@ -92,7 +92,7 @@ fn was_killed(output: &Output) -> bool {
 fn killed_at_every_point_a_run_is_recovered_and_nothing_is_left() {
     let stage = Stage::new(lab_or_skip!());
     let mut points = 0;
-    while stage.killed(&format!("kill:{}", points + 1), &["run", PLAYBOOK]) {
+    while stage.killed(&format!("kill:{}", points * stride() + 1), &["run", PLAYBOOK]) {
         points += 1;
         let output = stage.recover();
         assert_eq!(output.status.code(), Some(0), "point {points}: {output}");
@@ -103,7 +103,7 @@ fn killed_at_every_point_a_run_is_recovered_and_nothing_is_left() {
             assert!(again.stderr.contains("nothing to recover"), "{again}");
         }
     }
-    assert!(points > 120, "only {points} points");
+    assert!(points * stride() > 120, "only {points} points");
     stage.assert_clean("the run that was not killed");
     tests::tell(&format!("{points} points of a run, garbage 0"));
 }
@@ -112,11 +112,11 @@ fn killed_at_every_point_a_run_is_recovered_and_nothing_is_left() {
 fn killed_at_every_point_a_run_is_resumed_and_ends_as_if_nothing_had_happened() {
     let stage = Stage::new(lab_or_skip!());
     let mut points = 0;
-    while stage.killed(&format!("kill:{}", points + 1), &["run", PLAYBOOK]) {
+    while stage.killed(&format!("kill:{}", points * stride() + 1), &["run", PLAYBOOK]) {
         points += 1;
         let Some(run) = stage.dead_run() else {
             // The last points are after its end was written down.
-            assert!(points > 100, "point {points}: no dead run");
+            assert!(points * stride() > 100, "point {points}: no dead run");
             continue;
         };
         let output = stage.shakedown("", &["resume", &run]);
@@ -124,7 +124,7 @@ fn killed_at_every_point_a_run_is_resumed_and_ends_as_if_nothing_had_happened() 
         assert!(output.stdout.contains("PASSED crash"), "point {points}: {output}");
         stage.assert_clean(&format!("point {points}: {output}"));
     }
-    assert!(points > 120, "only {points} points");
+    assert!(points * stride() > 120, "only {points} points");
     tests::tell(&format!("{points} points of a run, each resumed to its end, garbage 0"));
 }
 
@@ -144,11 +144,11 @@ fn a_recovery_that_is_killed_at_every_point_is_recovered_by_the_next() {
             let output = stage.recover();
             assert_eq!(output.status.code(), Some(0), "{died}, then {at}: {output}");
             stage.assert_clean(&format!("{died}, then {at}: {output}"));
-            (at, points) = (at + 1, points + 1);
+            (at, points) = (at + stride(), points + 1);
         }
         stage.assert_clean(died);
     }
-    assert!(points > 60, "only {points} points");
+    assert!(points * stride() > 60, "only {points} points");
     tests::tell(&format!("{points} points of recoveries, garbage 0"));
 }
 

@@ -11,7 +11,7 @@ use crate::{
 use engine::{
     ErrorClass, StepError,
     event::{Progress, ProgressSink},
-    step::{Presence, Settled, Undone},
+    step::{Intended, Presence, Settled, Undone},
 };
 use serde_json::{Value, json};
 use std::{
@@ -203,6 +203,28 @@ async fn a_part_that_is_all_of_the_source_is_not_sent_again() {
         let it = bed.next_attempt(params).await;
         assert_eq!(sent(&it.result.expect("arrives")), (0, Some(SIZE as u64)));
         bed.assert_whole();
+    }
+}
+
+/// Killed as it was about to give the file its name; the next attempt gave it that, and its undo took it away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_undo_of_the_next_attempt_took_away_is_not_searched_for() {
+    for upload in [true, false] {
+        let mut bed = bed();
+        let params = if upload { bed.upload() } else { bed.download() };
+        let mut killed = bed.bench.intend("ssh", params.clone()).await;
+        fs::write(beside(&killed), data()).expect("written");
+        let it = bed.next_attempt(params.clone()).await;
+        killed.intent["placing"]["made"] = it.intent["placing"]["made"].clone();
+        assert_eq!(bed.bench.undo(&it).await, Ok(Undone::Removed));
+        // By its own intent it is one that another took away.
+        assert_ne!(bed.bench.undo_blindly(&killed).await, Ok(Undone::Removed));
+        let mut intent = it.intent.clone();
+        intent["placing"]["removing"] = true.into();
+        let (kind, step) = ("ssh".into(), bed.bench.cx.step.clone());
+        let noted = Intended { kind, step, attempt: 2, on: None, params, intent, is_derived: true };
+        bed.bench.cx.chronicle.add(noted);
+        assert_eq!(bed.bench.undo_blindly(&killed).await, Ok(Undone::Removed));
     }
 }
 
