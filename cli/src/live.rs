@@ -221,6 +221,7 @@ impl View for Live {
             }
             RunEvent::PrecheckDecided { .. }
             | RunEvent::StepKept { .. }
+            | RunEvent::Degraded { .. }
             | RunEvent::IntentAmended { .. }
             | RunEvent::UndoIntended { .. } => {}
         }

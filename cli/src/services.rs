@@ -3,6 +3,7 @@
 use crate::{failure::Failure, out::Out};
 use engine::{
     Registry, StepError,
+    degraded::Degradations,
     expr::Outside,
     host::HostSpec,
     local::LocalOutside,
@@ -106,6 +107,7 @@ fn with_connector(
         scratch: scratch.to_owned(),
         resident: Mutex::default(),
         secrets: Arc::new(secrets::find(&plan.secrets)),
+        degraded: Degradations::default(),
         looks_only: false,
     }
 }

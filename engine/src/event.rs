@@ -1,6 +1,7 @@
 //! What happens in a run. A [`RunEvent`] is durable, versioned and small; a [`Progress`] may be lost.
 
 use crate::{
+    degraded::Degraded,
     error::StepError,
     step::{Leftover, Undone},
 };
@@ -312,6 +313,12 @@ pub enum RunEvent {
         attempt: u32,
         /// The intent of the undo itself.
         intent: serde_json::Value,
+    },
+    /// Something that protects the run, or lets it notice things at once, could not be used.
+    Degraded {
+        /// What, and what that means.
+        #[serde(flatten)]
+        degraded: Degraded,
     },
     /// The undo of a step ended.
     UndoFinished {

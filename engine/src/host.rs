@@ -1,6 +1,7 @@
 //! Where a step acts: this machine or another. A step asks its host to run a command and never cares which.
 
 use crate::{
+    degraded::Degraded,
     error::{ErrorClass, StepError},
     report::is_unsafe,
     secret::Secrets,
@@ -280,6 +281,11 @@ pub trait Host: Send + Sync {
     /// It cannot be reached, or is another machine than it was earlier in this run.
     fn identity<'a>(&'a self, _cancel: &'a Cancel) -> BoxFuture<'a, Result<Option<String>, StepError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// What would keep the processes of a command together, and could not be used for one that ran here.
+    fn degraded(&self) -> Option<Degraded> {
+        None
     }
 
     /// Ends the connection and removes what belongs to it.

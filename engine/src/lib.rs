@@ -3,6 +3,7 @@
 //! Without features this crate is pure: it does no I/O beyond what it is handed. The feature
 //! `local` adds the executor that runs a plan on this machine and the SQLite journal.
 
+pub mod degraded;
 pub mod diagnostic;
 pub mod error;
 pub mod event;

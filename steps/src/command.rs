@@ -160,7 +160,9 @@ impl Step for Command {
             repeatable: params.reads,
             ..Exec::default()
         };
-        let ended = cx.exec(exec).await?;
+        let ended = cx.exec(exec).await;
+        cx.services.note_degraded(cx.host.as_ref());
+        let ended = ended?;
         output(&short(&title), ended, &params.ok_codes, params.parse)
     }
 

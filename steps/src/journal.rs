@@ -248,7 +248,7 @@ impl Step for Journal {
             ["/run/log/journal", "/var/log/journal"].map(|folder| Path::new(folder).join(machine.trim()));
         let mut readable = folders.into_iter().filter(|folder| std::fs::read_dir(folder).is_ok()).peekable();
         readable.peek()?;
-        Files::watch_folders(readable)
+        Files::watch_folders(cx, readable)
     }
 
     fn summary(&self, output: &Output) -> String {

@@ -364,7 +364,9 @@ async fn run(cx: &Context, params: &Params, words: &[Word], host: &dyn Host) -> 
         ..Exec::default()
     };
     let title = short(&exec.argv.join(" "));
-    let ended = host.exec(exec, &cx.cancel).await?;
+    let ended = host.exec(exec, &cx.cancel).await;
+    cx.services.note_degraded(host);
+    let ended = ended?;
     let shown = command::output(&title, ended, &params.ok_codes, None)?;
     Ok(Output {
         code: shown.code,

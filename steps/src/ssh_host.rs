@@ -15,6 +15,7 @@ mod tests;
 
 use engine::{
     ErrorClass, StepError,
+    degraded::Degraded,
     host::{BoxFuture, Cancel, Connector, Exec, Host, HostSpec, Output, shell_word},
     local::process::{Capture, Tree, open_output},
 };
@@ -31,7 +32,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -116,6 +117,7 @@ impl Connector for SshConnector {
                 groups: self.groups,
                 swept: self.swept.clone(),
                 channels: Semaphore::new(CHANNELS),
+                degraded: OnceLock::new(),
             }) as Arc<dyn Host>)
         })
     }
@@ -143,6 +145,8 @@ struct SshHost {
     groups: bool,
     swept: Option<Arc<Swept>>,
     channels: Semaphore,
+    /// Why its commands are in no control group, if one was not.
+    degraded: OnceLock<Degraded>,
 }
 
 /// How one try to run a command failed.
@@ -166,6 +170,10 @@ impl From<StepError> for Failure {
 impl Host for SshHost {
     fn name(&self) -> &str {
         &self.spec().name
+    }
+
+    fn degraded(&self) -> Option<Degraded> {
+        self.degraded.get().cloned()
     }
 
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
@@ -195,7 +203,14 @@ impl Host for SshHost {
                     Err(error) => return Err(error),
                 };
                 let tried = match self.settle(&session, cancel).await {
-                    Ok(machine) => self.attempt(&session, &exec, &self.mark, &machine.groups, cancel).await,
+                    Ok(machine) => {
+                        if self.groups && machine.groups == Groups::None {
+                            let host = Some(self.spec().name.as_str());
+                            let degraded = Degraded::no_control_group(host, "this login may not make any");
+                            let _first = self.degraded.set(degraded);
+                        }
+                        self.attempt(&session, &exec, &self.mark, &machine.groups, cancel).await
+                    }
                     Err(failure) => Err(failure),
                 };
                 if let Err(Failure::NotSent(_) | Failure::Lost(_)) = &tried {

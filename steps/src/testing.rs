@@ -2,6 +2,7 @@
 
 use engine::{
     StepError,
+    degraded::Degradations,
     event::{Phase, ProgressSink},
     expr::Scope,
     host::{BoxFuture, CancelSource, Connector, Host, HostSpec},
@@ -86,6 +87,7 @@ impl Bench {
             scratch,
             resident: tokio::sync::Mutex::new(BTreeMap::new()),
             secrets: Arc::default(),
+            degraded: Degradations::default(),
             looks_only: false,
         };
         let (cancel, signal) = CancelSource::new();

@@ -1,10 +1,15 @@
 //! Word of changes of files, by inotify.
 
-use engine::{host::BoxFuture, step::Changes};
+use engine::{
+    degraded::Degraded,
+    host::BoxFuture,
+    step::{Changes, Context},
+};
 use inotify::{EventMask, Inotify, WatchMask};
 use std::{
     collections::BTreeSet,
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -13,6 +18,9 @@ use tokio::io::unix::AsyncFd;
 /// How often the files themselves are asked: the net below inotify, which knows nothing of what another machine
 /// changes on a network file system.
 const NET: Duration = Duration::from_millis(250);
+
+/// What it means where no word of changes comes.
+pub(crate) const AT_THE_NEXT_LOOK: &str = "a wait notices a change when it looks the next time, not at once";
 
 /// Which names in a folder matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,28 +59,47 @@ type Trace = Option<(u64, Option<SystemTime>, u64)>;
 
 impl Files {
     /// Watches files, which need not exist; none if the machine has no more watches to give.
-    pub(crate) fn watch(paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
-        Self::start(paths.into_iter().collect(), false, WatchMask::ATTRIB)
+    pub(crate) fn watch(cx: &Context, paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
+        Self::noted(cx, paths.into_iter().collect(), false, WatchMask::ATTRIB)
     }
 
     /// The same, but without word of owners, modes and times: SQLite, as root, sets the owner of the log of each database
     /// that it opens, and whoever looks at one would be woken by that look.
-    pub(crate) fn watch_contents(paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
-        Self::start(paths.into_iter().collect(), false, WatchMask::empty())
+    pub(crate) fn watch_contents(
+        cx: &Context,
+        paths: impl IntoIterator<Item = PathBuf>,
+    ) -> Option<Box<dyn Changes>> {
+        Self::noted(cx, paths.into_iter().collect(), false, WatchMask::empty())
     }
 
     /// Watches all that is directly in some folders.
-    pub(crate) fn watch_folders(paths: impl IntoIterator<Item = PathBuf>) -> Option<Box<dyn Changes>> {
-        Self::start(paths.into_iter().collect(), true, WatchMask::ATTRIB)
+    pub(crate) fn watch_folders(
+        cx: &Context,
+        paths: impl IntoIterator<Item = PathBuf>,
+    ) -> Option<Box<dyn Changes>> {
+        Self::noted(cx, paths.into_iter().collect(), true, WatchMask::ATTRIB)
     }
 
-    fn start(paths: Vec<PathBuf>, folders: bool, more: WatchMask) -> Option<Box<dyn Changes>> {
-        let inotify = Inotify::init().ok()?;
+    fn noted(cx: &Context, paths: Vec<PathBuf>, folders: bool, more: WatchMask) -> Option<Box<dyn Changes>> {
+        match Self::start(paths, folders, more) {
+            Ok(files) => Some(Box::new(files)),
+            Err(error) => {
+                cx.services.degraded.note(Degraded {
+                    what: format!("no word of changes of files (inotify): {error}"),
+                    means: AT_THE_NEXT_LOOK.into(),
+                });
+                None
+            }
+        }
+    }
+
+    fn start(paths: Vec<PathBuf>, folders: bool, more: WatchMask) -> io::Result<Self> {
+        let inotify = Inotify::init()?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe; Inotify keeps its descriptor open and to itself"
         )]
-        let inotify = AsyncFd::new(inotify).ok()?;
+        let inotify = AsyncFd::new(inotify)?;
         let kinds = more
             | WatchMask::CREATE
             | WatchMask::DELETE
@@ -90,9 +117,11 @@ impl Files {
             watches: Vec::new(),
             seen: Vec::new(),
         };
-        (files.arm() != Armed::No).then_some(())?;
+        if files.arm() == Armed::No {
+            return Err(io::Error::other("nothing can be watched"));
+        }
         files.seen = files.traces();
-        Some(Box::new(files))
+        Ok(files)
     }
 
     /// What has to be watched as things are now: a file by its folder, one without a folder by the nearest folder above
@@ -250,7 +279,7 @@ mod tests {
     async fn a_file_and_folders_that_are_yet_to_come_are_noticed() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("a/b/文件");
-        let mut changes = Files::watch([path.clone()]).expect("watches");
+        let mut changes = Files::watch(&Bench::new().cx, [path.clone()]).expect("watches");
         std::fs::create_dir(dir.path().join("a")).expect("made");
         // Whether a folder on the way is worth a word is open; from now on the new one is watched.
         let _word = futures_first(&mut changes).await;
@@ -266,7 +295,7 @@ mod tests {
     async fn what_happens_beside_it_is_no_word() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("mine");
-        let mut changes = Files::watch([path.clone()]).expect("watches");
+        let mut changes = Files::watch(&Bench::new().cx, [path.clone()]).expect("watches");
         std::fs::write(dir.path().join("another"), "x").expect("written");
         let early = futures_first(&mut changes).await;
         assert!(!early, "word of another file");
@@ -316,7 +345,7 @@ mod tests {
         std::fs::write(&real, "1").expect("written");
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&real, &link).expect("linked");
-        let mut changes = Files::watch([link]).expect("watches");
+        let mut changes = Files::watch(&Bench::new().cx, [link]).expect("watches");
         std::fs::write(&real, "22").expect("written");
         told(&mut changes, "the file behind the link").await;
     }

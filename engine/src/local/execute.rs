@@ -164,6 +164,9 @@ impl Run<'_> {
             })?;
             self.outputs.apply(&record.event);
             self.notes.apply(self.setup.plan, &self.outputs, &self.base, &record.event);
+            if let RunEvent::Degraded { degraded } = &record.event {
+                self.setup.services.degraded.told(degraded);
+            }
             self.seq = record.seq + 1;
         }
         Ok(())
@@ -311,6 +314,9 @@ impl Run<'_> {
     }
 
     async fn receive(&mut self, message: Message) {
+        for degraded in self.setup.services.degraded.news() {
+            self.record(RunEvent::Degraded { degraded }).await;
+        }
         match message {
             Message::Withdrawn(step) => self.scheduler.withdraw(step),
             Message::Skip { step, reason } => {

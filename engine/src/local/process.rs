@@ -19,8 +19,9 @@ pub use tree::{GRACE, MARKER, ProcessId, Tree, end_steps};
 pub use unended::{Unended, not_seen_to_end};
 
 use crate::{
+    degraded::Degraded,
     error::{ErrorClass, StepError},
-    host::{BoxFuture, Cancel, Exec, Host, Output, Stdin},
+    host::{BoxFuture, Cancel, Exec, Host, Output, Stdin, shell_word},
 };
 use nix::sys::{
     memfd::{MFdFlags, memfd_create},
@@ -28,11 +29,12 @@ use nix::sys::{
 };
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Seek, Write},
+    io::{self, Read, Seek, Write},
     mem,
     os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     path::Path,
     process::{ExitStatus, Stdio},
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -48,6 +50,8 @@ pub struct LocalHost {
     run: String,
     /// Whether commands may have control groups of their own.
     groups: bool,
+    /// Why one was in none, if so.
+    degraded: Arc<OnceLock<Degraded>>,
 }
 
 impl Default for LocalHost {
@@ -67,7 +71,7 @@ impl LocalHost {
     #[must_use]
     pub fn of_run(run: &str) -> Self {
         tree::become_subreaper();
-        Self { run: run.to_owned(), groups: true }
+        Self { run: run.to_owned(), groups: true, degraded: Arc::default() }
     }
 
     /// This machine for a plan: nothing is made or written for its commands, so they have no control groups, and only their
@@ -89,7 +93,20 @@ impl Host for LocalHost {
 
     fn exec<'a>(&'a self, exec: Exec, cancel: &'a Cancel) -> BoxFuture<'a, Result<Output, StepError>> {
         let tree = Tree::of_step(&self.run);
-        Box::pin(run(exec, &self.run, if self.groups { tree } else { tree.without_group() }, cancel))
+        Box::pin(async move {
+            if !self.groups {
+                return run(exec, &self.run, tree.without_group(), cancel).await;
+            }
+            let ended = run(exec, &self.run, tree.clone(), cancel).await;
+            if let Some(degraded) = tree.degraded() {
+                let _first = self.degraded.set(degraded);
+            }
+            ended
+        })
+    }
+
+    fn degraded(&self) -> Option<Degraded> {
+        self.degraded.get().cloned()
     }
 }
 
@@ -310,14 +327,30 @@ fn cancelled(exec: &Exec) -> StepError {
     StepError::new(ErrorClass::Cancelled, format!("`{program}` was stopped with the run"))
 }
 
+/// The program is there, and something that it takes to start it is not.
+fn not_found(program: &str) -> StepError {
+    let error = |why: &str| {
+        let message = format!("cannot run `{program}`: {why}");
+        StepError::new(ErrorClass::NotFound, message)
+    };
+    if !Path::new("/dev/null").exists() {
+        return error("`/dev/null` does not exist").hint("mknod -m 666 /dev/null c 1 3");
+    }
+    let mut head = [0; 2];
+    let script =
+        File::open(program).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *b"#!";
+    let path = shell_word(program);
+    match script {
+        true => error("the interpreter in its first line does not exist").hint(format!("head -n 1 {path}")),
+        false => error("the loader or a library that it names does not exist")
+            .hint(format!("file {path}; ldd {path}")),
+    }
+}
+
 fn spawn_error(exec: &Exec, error: &io::Error) -> StepError {
     let program = &exec.argv[0];
     match error.kind() {
-        io::ErrorKind::NotFound if Path::new(program).is_file() => StepError::new(
-            ErrorClass::NotFound,
-            format!("cannot run `{program}`: the interpreter in its first line does not exist"),
-        )
-        .hint(format!("head -n 1 {program}")),
+        io::ErrorKind::NotFound if Path::new(program).is_file() => not_found(program),
         io::ErrorKind::NotFound => {
             StepError::new(ErrorClass::NotFound, format!("program `{program}` does not exist"))
                 .hint(format!("install it, or give its full path; see: command -v {program}; echo $PATH"))

@@ -213,6 +213,9 @@ fn event_line(summary: &Summary, event: &RunEvent) -> Line {
                 Err(error) => line("LEFT", step).tone(Tone::Bad).text(&error.message).text(&took),
             }
         }
+        RunEvent::Degraded { degraded } => {
+            Line::new("degraded", "").tone(Tone::Warn).text(&degraded.what).text(&degraded.means)
+        }
         RunEvent::LeftoversChecked { leftovers } => {
             let tone = if leftovers.is_clean() { Tone::Good } else { Tone::Bad };
             Line::new("check", "leftovers").tone(tone).text(&format!(

@@ -52,6 +52,10 @@ pub fn block(summary: &Summary, options: &Options<'_>) -> Vec<String> {
     undo_failures(&mut lines, summary, options);
     left(&mut lines, summary, options.style);
     not_run(&mut lines, summary, options.style);
+    for degraded in &summary.degraded {
+        let word = options.style.paint(Tone::Warn, "degraded:");
+        lines.push(format!("  {word} {}; {}", escape(&degraded.what), escape(&degraded.means)));
+    }
     lines.extend(foot(summary, options));
     lines
 }

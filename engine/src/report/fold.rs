@@ -50,6 +50,7 @@ impl Summary {
             exit_code: None,
             decision: None,
             counts: Counts::default(),
+            degraded: Vec::new(),
             not_ran: Vec::new(),
             undone: Tally::default(),
             cleanup: Tally::default(),
@@ -146,6 +147,7 @@ impl Summary {
             RunEvent::StepKept { step } => self.set_undo(*step, UndoStatus::Kept),
             RunEvent::UndoStarted { step } => self.set_undo(*step, UndoStatus::Running),
             RunEvent::UndoFinished { step, result, took_ms } => self.finish_undo(*step, result, *took_ms),
+            RunEvent::Degraded { degraded } => self.degraded.push(degraded.clone()),
             RunEvent::LeftoversChecked { leftovers } => self.leftovers = Some(leftovers.clone()),
             RunEvent::RunFinished { verdict } => self.finish(*verdict, at_ms),
         }

@@ -1,6 +1,7 @@
 //! What became of a run, as one value.
 
 use crate::{
+    degraded::Degraded,
     error::ErrorClass,
     event::{Decision, Leftovers, Phase, Verdict},
     plan::Plan,
@@ -59,6 +60,8 @@ pub struct Summary {
     pub cleanup: Tally,
     /// What asking databases took, over all steps; missing if none was asked.
     pub database: Option<Database>,
+    /// What protects a run, or lets it notice things at once, and could not be used.
+    pub degraded: Vec<Degraded>,
     /// What the leftovers check found; missing if nothing was to be looked for.
     pub leftovers: Option<Leftovers>,
     /// The phases that the plan has, in order of time, with their steps.

@@ -153,7 +153,7 @@ impl Scheduler {
             (Stage::Over, RunEvent::RunTakenOver { .. }) if !self.left_something() => {
                 return Err(self.illegal(event, "the run is over, and left nothing"));
             }
-            (_, RunEvent::RunAborted { .. }) => {}
+            (_, RunEvent::RunAborted { .. } | RunEvent::Degraded { .. }) => {}
             (_, RunEvent::RunTakenOver { purpose, .. }) => self.take_over(*purpose),
             (_, RunEvent::Interrupted { signal }) => {
                 self.signal.get_or_insert(*signal);

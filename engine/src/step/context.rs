@@ -2,6 +2,7 @@
 
 use super::{Changes, Chronicle, DynStep};
 use crate::{
+    degraded::Degradations,
     error::{ErrorClass, StepError},
     event::{Phase, Progress, ProgressSink},
     expr::{Expr, Scope},
@@ -57,6 +58,8 @@ pub struct Services {
     pub resident: Mutex<BTreeMap<String, Box<dyn std::any::Any + Send>>>,
     /// The secrets that the playbook names.
     pub secrets: Arc<Secrets>,
+    /// What could not be used.
+    pub degraded: Degradations,
     /// Whether a plan looks ahead rather than a run works: nothing may be opened for writing, not even to see whether
     /// it could be.
     pub looks_only: bool,
@@ -85,6 +88,13 @@ impl Services {
         match host.filter(|host| *host != "local").and_then(|host| self.hosts.get(host)) {
             Some(spec) if !command.is_empty() => spec.typed(command),
             _ => command.to_owned(),
+        }
+    }
+
+    /// Notes what could not be used for a command of the playbook that ran on a host.
+    pub fn note_degraded(&self, host: &dyn Host) {
+        if let Some(degraded) = host.degraded() {
+            self.degraded.note(degraded);
         }
     }
 

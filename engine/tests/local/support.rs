@@ -406,6 +406,7 @@ impl Stage {
             scratch: std::env::temp_dir().join("shakedown-none").join("scratch").join("run"),
             resident: tokio::sync::Mutex::default(),
             secrets: Arc::default(),
+            degraded: engine::degraded::Degradations::default(),
             looks_only: false,
         });
         Self {

@@ -210,7 +210,7 @@ impl Step for File {
 
     async fn changes(&self, cx: &Context, params: &Params) -> Option<Box<dyn Changes>> {
         let path = params.stat.as_ref().filter(|_| cx.host.is_local())?;
-        Files::watch([std::path::absolute(path).ok()?])
+        Files::watch(cx, [std::path::absolute(path).ok()?])
     }
 
     fn summary(&self, output: &Output) -> String {

@@ -275,9 +275,9 @@ impl Step for Json {
         Ok(output)
     }
 
-    async fn changes(&self, _: &Context, params: &Params) -> Option<Box<dyn Changes>> {
+    async fn changes(&self, cx: &Context, params: &Params) -> Option<Box<dyn Changes>> {
         let path = Some(&params.path).filter(|_| !params.is_change())?;
-        Files::watch([std::path::absolute(path).ok()?])
+        Files::watch(cx, [std::path::absolute(path).ok()?])
     }
 
     fn summary(&self, output: &Output) -> String {

@@ -192,7 +192,7 @@ async fn a_host_is_looked_at_as_this_machine_is() {
 
 fn watch(find: Value) -> Box<dyn Changes> {
     let find: Find = serde_json::from_value(find).expect("parameters");
-    Processes::watch(&find).expect("watches")
+    Processes::watch(&Bench::new().cx, &find).expect("watches")
 }
 
 async fn told(changes: &mut Box<dyn Changes>, what: &str) {

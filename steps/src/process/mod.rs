@@ -202,7 +202,7 @@ impl Step for Process {
         if !cx.host.is_local() {
             return None;
         }
-        watch::Processes::watch(params.find.as_ref()?)
+        watch::Processes::watch(cx, params.find.as_ref()?)
     }
 
     fn summary(&self, output: &Output) -> String {

@@ -110,6 +110,9 @@ pub(super) async fn start(
         return Err(StepError::new(ErrorClass::Invalid, FINAL));
     }
     let mut process = spawn_background(&exec, &intent.log, intent.tree.clone())?;
+    if let Some(degraded) = process.tree.degraded() {
+        cx.services.degraded.note(degraded);
+    }
     if let Err(error) = ready(cx, params, &mut process, &intent.log).await {
         // What failed must be gone before another attempt, and its end is no news beside the error.
         let ended = process.tree.end(params.stop_signal.signal(), params.stop_grace.duration()).await;

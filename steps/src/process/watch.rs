@@ -5,7 +5,10 @@ use super::{
     look,
 };
 use crate::watch::Files;
-use engine::{host::BoxFuture, step::Changes};
+use engine::{
+    host::BoxFuture,
+    step::{Changes, Context},
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,10 +45,10 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    pub(super) fn watch(find: &Find) -> Option<Box<dyn Changes>> {
+    pub(super) fn watch(cx: &Context, find: &Find) -> Option<Box<dyn Changes>> {
         let wanted = Wanted::new(find).ok()?;
         let file = match &find.pid_file {
-            Some(path) => Some(Files::watch([PathBuf::from(path)])?),
+            Some(path) => Some(Files::watch(cx, [PathBuf::from(path)])?),
             None => None,
         };
         let mut it = Self { wanted, known: BTreeMap::new(), file, last_pid: 0 };

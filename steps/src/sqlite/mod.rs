@@ -311,7 +311,7 @@ impl Step for Sqlite {
         Ok(output)
     }
 
-    async fn changes(&self, _: &Context, params: &Params) -> Option<Box<dyn Changes>> {
+    async fn changes(&self, cx: &Context, params: &Params) -> Option<Box<dyn Changes>> {
         // A commit goes to the log first, or straight to the database where there is none. The index beside the log
         // is mapped into memory and gives no word.
         let database = std::path::absolute(&params.database).ok()?;
@@ -322,7 +322,7 @@ impl Step for Sqlite {
             path.push(ending);
             std::path::PathBuf::from(path)
         };
-        Files::watch_contents([beside("-wal"), beside("-journal"), database])
+        Files::watch_contents(cx, [beside("-wal"), beside("-journal"), database])
     }
 
     fn summary(&self, output: &Output) -> String {

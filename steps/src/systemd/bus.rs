@@ -4,8 +4,10 @@ use super::{
     facts::{Facts, OF_SERVICES, OF_UNITS},
     unit::Scope,
 };
+use crate::watch::AT_THE_NEXT_LOOK;
 use engine::{
     ErrorClass, StepError,
+    degraded::Degraded,
     host::{BoxFuture, Cancel},
     step::{Changes, Context},
 };
@@ -72,18 +74,28 @@ impl Bus {
         if !cx.host.is_local() || !Path::new("/run/systemd/system").exists() {
             return None;
         }
-        let connection = match scope {
-            Scope::System => conn::Builder::system().build().await.ok()?,
+        match Self::connect(scope).await {
+            Ok(connection) => Some(Self { connection }),
+            Err(error) => {
+                cx.services.degraded.note(Degraded {
+                    what: format!("no bus of the service manager: {error}"),
+                    means: format!("`systemctl` is asked instead; {AT_THE_NEXT_LOOK}"),
+                });
+                None
+            }
+        }
+    }
+
+    async fn connect(scope: Scope) -> zbus::Result<Connection> {
+        let builder = match scope {
+            Scope::System => conn::Builder::system(),
             Scope::User => {
-                let folder = std::env::var_os("XDG_RUNTIME_DIR")?;
+                let folder = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
                 let socket = Path::new(&folder).join("bus");
-                conn::Builder::address(format!("unix:path={}", socket.to_str()?).as_str())
-                    .build()
-                    .await
-                    .ok()?
+                conn::Builder::address(format!("unix:path={}", socket.display()).as_str())
             }
         };
-        Some(Self { connection })
+        builder.build().await
     }
 
     async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {

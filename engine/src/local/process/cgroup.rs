@@ -89,14 +89,14 @@ fn whole(mut file: &File) -> io::Result<String> {
     Ok(text)
 }
 
-/// Makes the group, and has the command enter it before it becomes its program. None where that may not be done.
-pub(super) fn enter(group: &Path, command: &mut Command) -> Option<Held> {
-    fs::create_dir(group).ok()?;
+/// Makes the group, and has the command enter it before it becomes its program. An error where that may not be done.
+pub(super) fn enter(group: &Path, command: &mut Command) -> io::Result<Held> {
+    fs::create_dir(group)?;
     let prepared = Held::open(group).and_then(|held| {
         let (procs, refused) = (held.procs.try_clone()?, held.refused.try_clone()?);
         Ok((held, procs, refused))
     });
-    let (held, procs, refused) = prepared.inspect_err(|_| remove(group)).ok()?;
+    let (held, procs, refused) = prepared.inspect_err(|_| remove(group))?;
     // A user may make a group in a delegated one and still not move processes: it runs where it is, then, and says so.
     let put = move || match write(&procs).or_else(|_| write(&refused)) {
         Ok(()) | Err(_) => Ok(()),
@@ -106,7 +106,7 @@ pub(super) fn enter(group: &Path, command: &mut Command) -> Option<Held> {
     unsafe {
         command.pre_exec(put);
     }
-    Some(held)
+    Ok(held)
 }
 
 fn write(file: &File) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::{
     unended::Unended,
     unreadable,
 };
+use crate::degraded::Degraded;
 use nix::{
     errno::Errno,
     sys::{
@@ -80,7 +81,7 @@ pub struct Tree {
 
 /// What is held open says nothing of which tree it is.
 #[derive(Clone, Debug, Default)]
-struct Hold(Arc<OnceLock<Held>>);
+struct Hold(Arc<OnceLock<Result<Held, String>>>);
 
 impl PartialEq for Hold {
     fn eq(&self, _: &Self) -> bool {
@@ -143,9 +144,28 @@ impl Tree {
     /// Has the command run as the tree's root: marked, in a process group of its own, in the control group if it may.
     pub(super) fn mark(&self, command: &mut Command) {
         command.env(MARKER, self.environment_value()).process_group(0);
-        if let Some(held) = self.group.as_ref().and_then(|group| cgroup::enter(group, command.as_std_mut())) {
-            let _first = self.held.0.set(held);
+        if let Some(group) = &self.group {
+            let entered = cgroup::enter(group, command.as_std_mut()).map_err(|error| error.to_string());
+            let _first = self.held.0.set(entered);
         }
+    }
+
+    /// Why the command, which has been started, is in no control group; nothing if it is in one.
+    #[must_use]
+    pub fn degraded(&self) -> Option<Degraded> {
+        let why = match (&self.group, self.held.0.get()) {
+            (None, _) => "there is no hierarchy of version 2",
+            (_, None) => return None,
+            (_, Some(Ok(held))) if held.was_entered() => return None,
+            (_, Some(Ok(_))) => "processes may not be moved into them",
+            (_, Some(Err(why))) => why,
+        };
+        Some(Degraded::no_control_group(None, why))
+    }
+
+    /// What is held open of its control group.
+    fn held(&self) -> Option<&Held> {
+        self.held.0.get()?.as_ref().ok()
     }
 
     /// Takes away what was made for a tree that was not started.
@@ -233,7 +253,7 @@ impl Tree {
 
     /// Whether all of it is in its control group, but for what left that as root.
     fn is_grouped(&self) -> bool {
-        match (&self.group, self.held.0.get()) {
+        match (&self.group, self.held()) {
             (None, _) => false,
             (Some(_), Some(held)) => held.was_entered(),
             (Some(group), None) => !cgroup::is_out_of_reach(group),
@@ -337,7 +357,7 @@ impl Tree {
         met: usize,
     ) -> Result<usize, Unended> {
         let began = Instant::now();
-        let group = self.held.0.get().filter(|held| held.was_entered());
+        let group = self.held().filter(|held| held.was_entered());
         let mut told = BTreeSet::new();
         while let Some(group) = group {
             if group.is_empty().map_err(|error| self.unseen(&error))? {
