@@ -32,6 +32,9 @@ pub(super) struct Record {
     /// How often it was restarted on its own.
     #[serde(default)]
     pub(super) restarts: u64,
+    /// Whether processes of it ran on though it was down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) remains: bool,
 }
 
 impl Record {
@@ -43,6 +46,7 @@ impl Record {
             active: unit.active_state.clone(),
             invocation: String::new(),
             restarts: unit.n_restarts,
+            remains: false,
         }
     }
 
@@ -69,6 +73,7 @@ pub(super) fn records(reached: &[(Role, Facts)]) -> Vec<Record> {
         active: facts.text("ActiveState").to_owned(),
         invocation: facts.text("InvocationID").to_owned(),
         restarts: facts.number("NRestarts"),
+        remains: facts.has_remains(),
     };
     reached.iter().map(record).collect()
 }
@@ -86,6 +91,7 @@ pub(super) async fn can_be_started_again(
             "loaded" if facts.is("Transient") => {
                 "it was made by hand (transient) and is gone once it is stopped"
             }
+            "loaded" if is_user_manager(facts.id()) => "what runs in it does not come back with it",
             "loaded" if facts.text("CanStart") == "no" => "it may not be started by hand",
             "loaded" if facts.is("NeedDaemonReload") && !has_its_file(manager, facts).await? => {
                 "its file is no longer there"
@@ -103,6 +109,11 @@ pub(super) async fn can_be_started_again(
         return Err(StepError::expectation(message).hint(hint).without_effect());
     }
     Ok(())
+}
+
+/// Whether a unit runs units of its own, which only it knows.
+fn is_user_manager(unit: &str) -> bool {
+    unit.starts_with("user@") && unit.ends_with(".service")
 }
 
 /// Whether the file is there from which the unit was read.
@@ -162,6 +173,8 @@ enum Fate {
     Stop,
     /// It failed through the job, and was at rest before.
     Reset,
+    /// It is at rest as it was, but processes of it run on.
+    Remains,
     /// It changed since the step, and is left alone: why.
     Anothers(&'static str),
 }
@@ -170,6 +183,9 @@ fn fate(was: &Record, left: Option<&Record>, now: &Facts, story: &Story) -> Fate
     let (was_up, now_up) = (was.is_up(), now.is_up());
     let failed_since = now.has_failed() && left.is_some_and(|left| left.active != "failed");
     if was_up == now_up {
+        if now.has_remains() && !was.remains {
+            return Fate::Remains;
+        }
         let by_us = left.is_none_or(|left| left.active == "failed" || left.is_up());
         let fresh = now.has_failed() && was.active != "failed";
         return match () {
@@ -219,7 +235,7 @@ fn fates(before: &[Record], left: &[Record], found: &[Facts], story: &Story) -> 
     pairs
         .map(|(at, (was, now))| match (left.get(at), fate(was, left.get(at), now, story)) {
             // Killed, and the job never came to be: others are as others made them.
-            (None, _) if !moved => Fate::Fine,
+            (None, _) if !moved && was.role != Role::Reloaded => Fate::Fine,
             (None, Fate::Start | Fate::Stop) if was.role == Role::Asked => {
                 Fate::Anothers("it changed since, and nobody saw whether through the step")
             }
@@ -246,9 +262,10 @@ pub(super) async fn put_back(
     };
     let mut work = Work::new(manager, before, story);
     for (was, fate) in before.iter().zip(&fates) {
-        if let Fate::Anothers(why) = fate {
-            let verb = if was.is_up() { "start" } else { "stop" };
-            work.leave(verb, &was.unit, why);
+        match fate {
+            Fate::Anothers(why) => work.leave(if was.is_up() { "start" } else { "stop" }, &was.unit, why),
+            Fate::Remains => work.leave_remains(&was.unit),
+            _ => {}
         }
     }
     work.stop_all(&with(Fate::Stop)).await;
@@ -334,6 +351,10 @@ pub(super) async fn presence(
                 ("stop", format!("it was {} before the run, and is {}", was.active, now.unit().in_words()))
             }
             Fate::Anothers(why) => (if was.is_up() { "start" } else { "stop" }, why.to_owned()),
+            Fate::Remains => {
+                work.leave_remains(&was.unit);
+                continue;
+            }
             Fate::Fine | Fate::Reset => continue,
         };
         work.leave(verb, &was.unit, &why);
@@ -355,6 +376,7 @@ mod tests {
             active: active.into(),
             invocation: invocation.into(),
             restarts: 0,
+            remains: false,
         }
     }
 

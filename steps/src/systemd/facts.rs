@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// The properties that are asked for, of all units.
-pub(super) const OF_UNITS: [&str; 41] = [
+pub(super) const OF_UNITS: [&str; 42] = [
     "ActiveEnterTimestampMonotonic",
     "ActiveState",
     "ActivationDetails",
@@ -30,6 +30,7 @@ pub(super) const OF_UNITS: [&str; 41] = [
     "NeedDaemonReload",
     "OnFailure",
     "OnSuccess",
+    "PropagatesReloadTo",
     "PropagatesStopTo",
     "RequiredBy",
     "Requires",
@@ -50,7 +51,8 @@ pub(super) const OF_UNITS: [&str; 41] = [
 ];
 
 /// Those that services have beside.
-pub(super) const OF_SERVICES: [&str; 9] = [
+pub(super) const OF_SERVICES: [&str; 10] = [
+    "ControlGroup",
     "ExecMainCode",
     "ExecMainStartTimestampMonotonic",
     "ExecMainStatus",
@@ -116,6 +118,12 @@ impl Facts {
     /// Whether the manager is still at work on it.
     pub(super) fn is_moving(&self) -> bool {
         self.number("Job") != 0 || self.text("ActiveState") == "deactivating"
+    }
+
+    /// Whether processes of it run on though it is down, as `KillMode=process` leaves them: only then has it a control group.
+    pub(super) fn has_remains(&self) -> bool {
+        let is_down = matches!(self.text("ActiveState"), "inactive" | "failed");
+        is_down && !self.text("ControlGroup").is_empty()
     }
 
     /// Whether it is there to make others start.

@@ -17,6 +17,8 @@ pub(super) enum Role {
     Started,
     /// It may be started later by a socket, a timer or a path that the job starts.
     Triggered,
+    /// It is reloaded along with another, and may go down of it.
+    Reloaded,
     /// It is asked for by units that are active already, or by those that are started again: it may be started.
     Asked,
 }
@@ -43,6 +45,8 @@ enum Move {
     Ask,
     /// It is started again after a stop.
     Again,
+    /// It reads its settings again.
+    Reload,
 }
 
 /// The units that an action on `root` may move, with their properties before it: the unit itself first, then those nearest
@@ -59,7 +63,8 @@ pub(super) async fn reach(
     match action {
         Action::Start => level.push((root.id().to_owned(), Move::Start)),
         Action::Restart => level.push((root.id().to_owned(), Move::Again)),
-        Action::Stop | Action::Reload => {}
+        Action::Reload => level.push((root.id().to_owned(), Move::Reload)),
+        Action::Stop => {}
     }
     let mut known = Known(BTreeMap::from([(root.id().to_owned(), root.clone())]));
     let mut seen = BTreeSet::new();
@@ -118,6 +123,10 @@ fn moves(facts: &Facts, what: Move, next: &mut Vec<(String, Move)>) -> Option<Ro
             next.push((facts.id().to_owned(), Move::Again));
             Some(Role::Stopped)
         }
+        Move::Reload => {
+            follow(&["PropagatesReloadTo"], Move::Reload);
+            facts.is_up().then_some(Role::Reloaded)
+        }
         _ if facts.text("LoadState") != "loaded" => None,
         // systemd asks an active unit for what it needs all the same.
         Move::Start | Move::Trigger | Move::Ask if facts.is_up() => {
@@ -168,9 +177,12 @@ pub(super) fn in_words(reached: &[(Role, Facts)], triggers: &[String]) -> String
         list(&names.collect::<Vec<_>>())
     };
     let mut words = String::new();
-    for (role, says) in
-        [(Role::Stopped, "takes along"), (Role::Started, "brings up"), (Role::Triggered, "may set off")]
-    {
+    for (role, says) in [
+        (Role::Stopped, "takes along"),
+        (Role::Started, "brings up"),
+        (Role::Triggered, "may set off"),
+        (Role::Reloaded, "reloads"),
+    ] {
         let names = named(role);
         if !names.is_empty() {
             words.push_str(&format!("; {says} {names}"));

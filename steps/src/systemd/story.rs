@@ -96,6 +96,7 @@ mod tests {
             active: active.into(),
             invocation: invocation.into(),
             restarts: 0,
+            remains: false,
         }
     }
 

@@ -46,6 +46,15 @@ impl<'a> Work<'a> {
         self.trouble.push((unit.to_owned(), why.to_owned(), typed));
     }
 
+    /// Names a unit that is down and has left processes: whose they are by now, such as sessions of a login, nobody can tell.
+    pub(super) fn leave_remains(&mut self, unit: &str) {
+        self.leave("kill -s KILL", unit, "it is stopped, and processes of it run on (`KillMode=`)");
+    }
+
+    fn had_remains(&self, unit: &str) -> bool {
+        self.before.iter().any(|record| record.unit == unit && record.remains)
+    }
+
     pub(super) async fn control(&mut self, verb: &str, name: &str) -> bool {
         match self.manager.control(verb, name).await {
             Ok(()) => {
@@ -80,11 +89,15 @@ impl<'a> Work<'a> {
             match self.manager.one(name).await {
                 Ok(now) if now.has_failed() => {
                     self.control("reset-failed", name).await;
+                    if now.has_remains() && !self.had_remains(name) {
+                        self.leave_remains(name);
+                    }
                 }
                 Ok(now) if now.is_up() => {
                     let state = now.unit().in_words();
                     self.leave("stop", name, &format!("it was stopped, and is {state} again"));
                 }
+                Ok(now) if now.has_remains() && !self.had_remains(name) => self.leave_remains(name),
                 Ok(_) => {}
                 Err(error) => self.leave("stop", name, &error.message),
             }

@@ -1,7 +1,7 @@
 //! What was no start is no success, what could not be put back is not moved, and only enabled is enabled.
 
-use super::{down, ended, playbook, stage};
-use tests::lab::lab_or_skip;
+use super::{down, ended, is_up, playbook, stage, up};
+use tests::lab::{lab_or_skip, until};
 
 #[test]
 fn what_was_no_start_is_no_success() {
@@ -34,6 +34,41 @@ fn what_could_not_be_started_again_is_not_stopped() {
         ended(&stage.run(&[]), 2, &[says, "transient"]);
         stage.assert_clean();
     }
+}
+
+/// The processes that `KillMode=process` leaves are named, and the command that is printed ends them.
+#[test]
+fn processes_that_outlive_their_unit_are_named() {
+    let mut stage = stage(lab_or_skip!());
+    stage.playbook(&playbook("t-lasting", "start"));
+    let says = "unit `t-lasting.service`: it is stopped, and processes of it run on";
+    ended(&stage.run(&[]), 4, &[says, "left 1", "systemctl kill -s KILL t-lasting.service"]);
+    // So does a recovery.
+    ended(&stage.shakedown(&["recover", "--yes"]), 4, &[says]);
+    stage.lab.edge().sh("systemctl kill -s KILL t-lasting.service").ok();
+    until("they have ended", || !stage.lab.edge().sh("pgrep -f '[s]leep 4350'").status.success());
+    ended(&stage.shakedown(&["recover", "--yes"]), 0, &["left 0"]);
+    stage.assert_clean();
+}
+
+/// One that is reloaded along with another and dies of it is started again.
+#[test]
+fn what_a_reload_takes_along_is_put_back() {
+    let mut stage = stage(lab_or_skip!());
+    up(&stage, "t-front t-worker");
+    stage.playbook(&playbook("t-front", "reload"));
+    ended(&stage.run(&[]), 0, &["left 0"]);
+    assert!(is_up(&stage, "t-front") && is_up(&stage, "t-worker"));
+    stage.assert_clean();
+}
+
+#[test]
+fn a_manager_of_users_is_not_stopped() {
+    let mut stage = stage(lab_or_skip!());
+    stage.lab.edge().sh("systemctl start user@0").ok();
+    stage.playbook(&playbook("user@0.service", "stop"));
+    ended(&stage.run(&[]), 2, &["what runs in it does not come back with it", "left 0"]);
+    assert!(is_up(&stage, "user@0"));
 }
 
 #[test]

@@ -68,6 +68,23 @@ StopWhenUnneeded=yes
 [Service]
 ExecStart=/bin/sleep 4331
 END
+cat >t-lasting.service <<'END'
+[Service]
+KillMode=process
+ExecStart=/bin/sh -c 'sleep 4350 & exec sleep 4351'
+END
+cat >t-front.service <<'END'
+[Unit]
+PropagatesReloadTo=t-worker.service
+[Service]
+ExecStart=/bin/sleep 4352
+ExecReload=/bin/true
+END
+cat >t-worker.service <<'END'
+[Service]
+ExecStart=/bin/sleep 4353
+ExecReload=/bin/kill -HUP $MAINPID
+END
 cat >t-never.service <<'END'
 [Unit]
 ConditionPathExists=/nope
