@@ -94,7 +94,8 @@ impl Step for Wait {
             summary: "waits for a time, or until something holds",
             details: "`for` waits a fixed time. `until` runs a read-only step again and again, `watch` several of \
                       them side by side; `succeed_when` ends the wait well and `fail_when` ends it as a failure at \
-                      once, rather than at the timeout.\n\nFiles, SQLite databases, units and the journal of this machine give \
+                      once, rather than at the timeout; if both hold, it ends well. Of `watch` a condition is \
+                      judged as soon as the steps that it names have shown something.\n\nFiles, SQLite databases, units and the journal of this machine give \
                       word of their changes (inotify, D-Bus, pidfd), so that a wait on them ends within \
                       milliseconds and costs next to nothing. All else, and everything on other hosts, is asked again and \
                       again: the first looks follow each other quickly, then the pause grows up to `every`. \
@@ -228,6 +229,38 @@ mod tests {
         let error = bench.run("wait", watch).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Expectation);
         assert_eq!(error.message, "state is \"failed\": 连接中断");
+    }
+
+    #[tokio::test]
+    async fn fail_when_alone_ends_it_though_its_step_succeeds() {
+        let bench = Bench::new();
+        std::fs::write(bench.path("s.json"), r#"{"state": "failed"}"#).unwrap();
+        let until = |condition: &str| {
+            let get = json!({ "json": { "path": bench.at("s.json"), "get": "/state" } });
+            json!({ "until": get, "fail_when": condition })
+        };
+        let error = bench.run("wait", until("out.value == 'failed'")).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Expectation, "{error:?}");
+        assert!(bench.run("wait", until("out.value == 'other'")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_that_shows_nothing_does_not_hide_the_others() {
+        let bench = Bench::new();
+        std::fs::write(bench.path("s.json"), r#"{"state": "failed"}"#).unwrap();
+        let watch = |succeed: &str, fail: &str| {
+            json!({
+                "watch": {
+                    "job": { "json": { "path": bench.at("s.json"), "get": "/state" } },
+                    "queue": { "sqlite": { "database": bench.at("none.db"), "query": "SELECT 1 AS one" } },
+                },
+                "succeed_when": succeed, "fail_when": fail, "every": "10ms",
+            })
+        };
+        let done = "queue.row.one == 1";
+        let error = bench.run("wait", watch(done, "job.value == 'failed'")).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Expectation, "{error:?}");
+        assert!(bench.run("wait", watch("job.value == 'failed'", "queue.row.one == 2")).await.is_ok());
     }
 
     #[tokio::test]

@@ -97,28 +97,40 @@ impl<'a> Watching<'a> {
     /// Whether the wait is over.
     fn judge(&mut self) -> Result<bool, StepError> {
         let mut names = Map::new();
+        let mut not_yet = Vec::new();
         for source in &self.sources {
             match &source.seen {
                 Seen::Output(out) => {
                     names.insert(source.name.to_owned(), out.clone());
                 }
-                Seen::NotYet(why) => {
-                    let why =
-                        if source.name == "out" { why.clone() } else { format!("{}: {why}", source.name) };
-                    self.holds_since = None;
-                    self.note(why);
-                    return Ok(false);
-                }
+                Seen::NotYet(why) if source.name == "out" => not_yet.push(why.clone()),
+                Seen::NotYet(why) => not_yet.push(format!("{}: {why}", source.name)),
                 Seen::Unasked => return Ok(false),
             }
         }
-        let Some(succeed_when) = &self.params.succeed_when else {
-            self.note("it succeeds".into());
-            return Ok(self.has_been_stable(true));
+        // One that shows nothing yet is no reason not to hear the others: beside a daemon that does not answer stands its
+        // journal.
+        if names.is_empty() {
+            self.holds_since = None;
+            self.note(not_yet.join(", "));
+            return Ok(false);
+        }
+        let saw = match &self.params.succeed_when {
+            Some(condition) => shorten(&self.cx.explain(condition, &names)),
+            None => "it succeeds".into(),
         };
-        self.note(shorten(&self.cx.explain(succeed_when, &names)));
-        // Success wins when both hold: what was wanted has come true.
-        let succeeds = self.evaluate(succeed_when, &names)?;
+        not_yet.retain(|why| !why.is_empty());
+        self.note([not_yet, vec![saw]].concat().join(", "));
+        // Success wins when both hold: what was wanted has come true. A step that succeeds is no condition that holds.
+        let succeeds = match &self.params.succeed_when {
+            Some(condition) => self.evaluate(condition, &names)?,
+            None => match &self.params.fail_when {
+                Some(fail_when) if self.evaluate(fail_when, &names)? => {
+                    return Err(self.failure(fail_when, &names));
+                }
+                _ => true,
+            },
+        };
         if !succeeds
             && let Some(fail_when) = &self.params.fail_when
             && self.evaluate(fail_when, &names)?
@@ -140,11 +152,18 @@ impl<'a> Watching<'a> {
     /// A value that is not there yet (the row before it is written) is not yet, and no mistake.
     fn evaluate(&self, condition: &Condition, names: &Map<String, Value>) -> Result<bool, StepError> {
         match self.cx.holds(condition, names) {
-            Err(error) if error.message.contains("no such key") || error.message.contains("null") => {
-                Ok(false)
-            }
+            Err(error) if self.is_not_there_yet(&error.message) => Ok(false),
             other => other,
         }
+    }
+
+    /// Whether an expression could not be evaluated because something in it is not there yet: a value, or all of a step.
+    fn is_not_there_yet(&self, message: &str) -> bool {
+        let unseen = self.sources.iter().filter(|source| matches!(source.seen, Seen::NotYet(_)));
+        let mut unseen = unseen.map(|source| format!("unknown name `{}`", source.name));
+        message.contains("no such key")
+            || message.contains("null")
+            || unseen.any(|unknown| message.contains(&unknown))
     }
 
     fn failure(&self, fail_when: &Condition, names: &Map<String, Value>) -> StepError {
