@@ -357,6 +357,20 @@ impl Placing {
         at.succeeded(ended, &format!("remove `{}` on `{}`", self.beside, at.name()), &self.beside).map(drop)
     }
 
+    /// Removes what was put by for its undo: the earlier file, if it is the one, and what was on its way.
+    pub(crate) async fn release(&self, at: At<'_>) -> Result<(), StepError> {
+        let id = self.before.as_ref().map_or("", |it| &it.id);
+        let ended = at.run(self.script(Script::Release, &[&self.kept(), id])).await?;
+        match ended.code {
+            // With the folder went all that was in it.
+            Some(NO_FOLDER) => Ok(()),
+            _ => {
+                let what = format!("remove what is beside `{}` on `{}`", self.to, at.name());
+                at.succeeded(ended, &what, &self.beside).map(drop)
+            }
+        }
+    }
+
     /// What became of it: a word of the script; nothing if that could not be seen, with the reason.
     async fn fate(&self, at: At<'_>, act: &str) -> Result<Result<String, String>, StepError> {
         if self.ours.is_empty() {

@@ -326,6 +326,12 @@ impl Step for Ssh {
         placing.take_back(at(cx, target.as_ref()), &amend).await
     }
 
+    async fn release(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<(), StepError> {
+        let Some(placing) = &intent.placing else { return Ok(()) };
+        let target = target(cx, params).await?;
+        placing.release(at(cx, target.as_ref())).await
+    }
+
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
         let host = params.upload.as_ref().map(|_| params.host.clone());
         Some(ByHand { host, command: intent.placing.as_ref()?.by_hand() })

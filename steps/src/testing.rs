@@ -190,6 +190,11 @@ impl Bench {
         undone
     }
 
+    /// Removes what was put by for the undo, as of a step that is kept.
+    pub(crate) async fn release(&self, it: &Started) -> Result<(), StepError> {
+        step(it.kind).release(&self.cx, &it.params, &self.last_intent(it)).await
+    }
+
     /// Looks for what the step made.
     pub(crate) async fn presence(&self, it: &Started) -> Result<Presence, StepError> {
         step(it.kind).presence(&self.cx, &it.params, &self.last_intent(it), it.result.as_ref().ok()).await

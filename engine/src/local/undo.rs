@@ -265,6 +265,26 @@ impl Workshop {
         found.await.unwrap_or_else(|error| Presence::Unknown(error.message))
     }
 
+    /// Removes what was put by for the undo of an effect that is kept.
+    async fn release(&self, step: &PlannedStep, claim: &Claim) -> Remains {
+        for attempt in claim.attempts.iter().filter(|it| it.intent.undo == UndoMethod::Derived) {
+            let Intent { params, intent, on, .. } = &attempt.intent;
+            let released = within_a_look(async |cancel| {
+                let kind = self.kind(&step.body.kind)?;
+                if let Some(why) = self.elsewhere(step, attempt, Act::Look, cancel).await? {
+                    return Ok(Some(why));
+                }
+                let cx = self.context(step, attempt.attempt, on.as_deref(), cancel).await?;
+                kind.release(&cx, params, intent).await.map(|()| None)
+            });
+            if let Some(why) = released.await.unwrap_or_else(|error| Some(error.message)) {
+                let what = format!("what was put by for the undo of `{}`, which is kept", step.id);
+                return Remains::Unknown(Leftover { what, why, remove_with: String::new() });
+            }
+        }
+        Remains::Nothing
+    }
+
     /// What a person can type to remove what a step made.
     fn by_hand(&self, step: &PlannedStep, attempt: &Touched) -> Option<String> {
         let Intent { params, intent, on, undo, .. } = &attempt.intent;
@@ -358,17 +378,24 @@ pub(super) async fn leftovers(workshop: &Workshop, plan: &Plan, claims: Claims) 
         // Each attempt that got as far as an output has made something of its own.
         let made = claim.attempts.iter().filter(|it| it.output.is_some()).count().max(1);
         leftovers.created += made;
-        if claim.kept {
-            leftovers.kept += made;
-            continue;
-        }
         let (workshop, step) = (workshop.clone(), plan.step(claim.step).clone());
-        looks.spawn(async move { (place, made, workshop.remains(&step, &claim).await) });
+        looks.spawn(async move {
+            let remains = match claim.kept {
+                true => workshop.release(&step, &claim).await,
+                false => workshop.remains(&step, &claim).await,
+            };
+            (place, made, claim.kept, remains)
+        });
     }
     let mut found = looks.join_all().await;
     found.sort_by_key(|(place, ..)| *place);
-    for (_, made, remains) in found {
+    for (_, made, kept, remains) in found {
         match remains {
+            Remains::Unknown(left) if kept => {
+                leftovers.kept += made;
+                leftovers.unknown.push(left);
+            }
+            _ if kept => leftovers.kept += made,
             Remains::NeverWas => leftovers.created -= made,
             Remains::Nothing => leftovers.removed += made,
             Remains::Left(left) => {

@@ -80,6 +80,13 @@ pub trait DynStep: Send + Sync {
         params: &Value,
         intent: &Value,
     ) -> Option<ByHand>;
+    /// See [`Step::release`].
+    fn release<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
     /// See [`Step::presence`].
     fn presence<'a>(
         &'a self,
@@ -280,6 +287,18 @@ impl<S: Step> DynStep for Erased<S> {
         let params = self.paths().seen_from(&services.run.dir, is_local, params);
         let params = typed("the parameters", S::KIND, &params).ok()?;
         self.step.by_hand(&params, &typed("the intent", S::KIND, intent).ok()?)
+    }
+
+    fn release<'a>(
+        &'a self,
+        cx: &'a Context,
+        params: &'a Value,
+        intent: &'a Value,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            let intent = typed("the intent", S::KIND, intent)?;
+            masked(cx, self.step.release(cx, &self.params(cx, params)?, &intent).await)
+        })
     }
 
     fn presence<'a>(

@@ -343,6 +343,16 @@ pub trait Step: Send + Sync + 'static {
         None
     }
 
+    /// The effect stays for good, as `keep` says: removes what was put by for its undo. It may be called again.
+    fn release(
+        &self,
+        _cx: &Context,
+        _params: &Self::Params,
+        _intent: &Self::Intent,
+    ) -> impl Future<Output = Result<(), StepError>> + Send {
+        async { Ok(()) }
+    }
+
     /// Looks, read-only, whether what the step made is still there; the leftovers check asks this after the undo.
     fn presence(
         &self,

@@ -30,6 +30,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
 };
+pub(super) use undo::release;
 
 /// How often progress is told, in bytes.
 const TELL: u64 = 4 << 20;

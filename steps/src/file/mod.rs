@@ -276,6 +276,20 @@ impl Step for File {
         Some(ByHand { host: None, command })
     }
 
+    async fn release(&self, cx: &Context, params: &Params, intent: &Intent) -> Result<(), StepError> {
+        let action = params.action()?;
+        let is_folder = matches!(action, Action::Directory(_));
+        match (&intent.made, cx.host.is_local()) {
+            // Nothing was there that could have been put aside.
+            (None, _) if !matches!(action, Action::Create(_) | Action::Copy(..) | Action::Directory(_)) => {
+                Ok(())
+            }
+            // Of one that was killed before it noted what it made, the hidden name alone tells.
+            (made, true) => local::release(&intent.beside, made.as_ref(), is_folder),
+            (made, false) => remote::release(cx, &intent.beside, made.as_ref(), is_folder).await,
+        }
+    }
+
     async fn presence(
         &self,
         cx: &Context,

@@ -362,6 +362,21 @@ async fn make(
     }
 }
 
+/// Removes what was put aside or never got its name.
+pub(super) async fn release(
+    cx: &Context,
+    beside: &str,
+    made: Option<&Identity>,
+    is_folder: bool,
+) -> Result<(), StepError> {
+    match see(cx, beside, None, false).await?.now {
+        Some(hidden) if made.is_none_or(|made| made.is(&hidden.is)) => {
+            drop_half(cx, &plain(beside), &hidden.raw, is_folder).await
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes a half away that never got its name.
 async fn drop_half(cx: &Context, beside: &str, raw: &str, is_folder: bool) -> Result<(), StepError> {
     let done = match is_folder {

@@ -365,6 +365,10 @@ impl Step for Json {
         }
     }
 
+    async fn release(&self, _: &Context, params: &Params, intent: &Intent) -> Result<(), StepError> {
+        if params.is_change() { Place::new(&intent.document, &intent.mark).clear() } else { Ok(()) }
+    }
+
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
         let place = Place::new(&intent.document, &intent.mark);
         let command = || by_hand::restore(&place, &intent.lock);

@@ -205,6 +205,14 @@ else echo other
 fi
 "#;
 
+/// Removes `$1`, and `$2` if it is `$3`.
+const RELEASE: &str = r#"
+rm -f -- "$1" || exit 1
+[ -n "$2" ] && [ -n "$3" ] || exit 0
+o=$(see "$2") || exit 96
+[ "$o" != "$3" ] || rm -f -- "$2"
+"#;
+
 const DISCARD: &str = r#"rm -f -- "$1""#;
 
 /// Which of them.
@@ -217,6 +225,7 @@ pub(super) enum Script {
     Publish,
     Fate,
     Discard,
+    Release,
     Beginning,
     Rest,
 }
@@ -232,6 +241,7 @@ impl Script {
             Self::Publish => (COMMON, PUBLISH),
             Self::Fate => (COMMON, FATE),
             Self::Discard => (COMMON, DISCARD),
+            Self::Release => (COMMON, RELEASE),
             Self::Beginning => ("", r#"h=$(head -c "$2" <"$1" | sha256sum) && echo "${h%% *}""#),
             Self::Rest => ("PATH=$P\n", r#"exec tail -c "+$2" -- "$1""#),
         };

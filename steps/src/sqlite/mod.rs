@@ -364,6 +364,10 @@ impl Step for Sqlite {
         self.undo_insert(cx, params, intent, output).await
     }
 
+    async fn release(&self, _: &Context, _: &Params, intent: &Intent) -> Result<(), StepError> {
+        intent.reserve.as_deref().map_or(Ok(()), reserve::release)
+    }
+
     async fn presence(
         &self,
         cx: &Context,

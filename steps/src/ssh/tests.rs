@@ -88,6 +88,19 @@ async fn the_undo_restores_the_file_that_was_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_what_is_kept_nothing_stays_beside_it() {
+    let bed = bed();
+    fs::write(bed.bench.path("nas/it"), "earlier").expect("written");
+    let it = bed.bench.start("ssh", bed.upload()).await;
+    assert_eq!(bed.names().len(), 2, "the earlier file is put by");
+    // It may be asked for again after a crash.
+    for _ in 0..2 {
+        assert_eq!(bed.bench.release(&it).await, Ok(()));
+        assert_eq!((bed.content().as_deref(), bed.names()), (Some(&b"new\0\xff"[..]), vec!["it".to_owned()]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_undo_leaves_a_file_that_changed_since() {
     let bed = bed();
     let it = bed.bench.start("ssh", bed.upload()).await;

@@ -333,6 +333,28 @@ impl Undo {
     }
 }
 
+/// Removes what was put aside or never got its name.
+pub(in super::super) fn release(
+    beside: &str,
+    made: Option<&Identity>,
+    is_folder: bool,
+) -> Result<(), StepError> {
+    let released = Spot::open(beside).and_then(|spot| {
+        if !spot.now()?.is_some_and(|now| made.is_none_or(|made| made.is(&now))) {
+            return Ok(());
+        }
+        if is_folder { spot.remove_folder() } else { spot.unlink() }?;
+        spot.sync();
+        Ok(())
+    });
+    match released {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(StepError::io(format!("remove `{beside}`"), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether what the step made or put aside is there.
 pub(super) fn presence(
     action: &Action<'_>,
