@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(all.news(), []);
         let other = Degraded { what: "no bus".into(), means: "systemctl is asked".into() };
         all.note(other.clone());
-        assert_eq!(all.news(), [other.clone()]);
+        assert_eq!(all.news(), std::slice::from_ref(&other));
         all.note(other);
         assert_eq!(all.news(), []);
     }
