@@ -161,16 +161,24 @@ pub(super) fn elsewhere(
     gone: Undone,
 ) -> Undone {
     let what = || format!("{} of `{}`", change.thing(), place.path);
+    let at = |path: &Path| {
+        let why = format!("the document was moved to `{}`, or has that name, too", path.display());
+        left_in(change, path, Some(record), &why).map_or(gone.clone(), Undone::Left)
+    };
     match lost(place, known).map(|lost| lost.fate()) {
         None | Some(Where::Deleted) => gone,
         Some(Where::Unknown(why)) => {
             let remove_with = format!("ls -ld {}", shell_word(&place.path));
             Undone::CannotTell(Leftover { what: what(), why, remove_with })
         }
-        Some(Where::At(path)) => {
-            let why = format!("the document was moved to `{}`, or has that name, too", path.display());
-            left_in(change, &path, Some(record), &why).map_or(gone, Undone::Left)
+        // Another step, or another run, has put it by for its own undo, which gives it back only where it fits or clears it away.
+        Some(Where::At(path)) if is_put_by(&path) => {
+            match known.published.as_ref().and_then(|it| moved(place, it)) {
+                Some(path) => at(&path),
+                None => gone,
+            }
         }
+        Some(Where::At(path)) => at(&path),
     }
 }
 
@@ -179,14 +187,16 @@ pub(super) fn exists(place: &Place, known: &Known) -> bool {
     lost(place, known).is_some_and(|lost| lost.exists())
 }
 
+/// Whether a file has a name of ours: a step that changes the document gives it such a one while its own takes the place,
+/// and keeps it so for its undo.
+fn is_put_by(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".shakedown-"))
+}
+
 /// The published file under another name: in the folder, in one beside or below it.
 pub(super) fn moved(place: &Place, published: &Identity) -> Option<PathBuf> {
     let here = store::folder_of(&place.path);
-    // Another run that changes the document gives it such a name while its own takes the place.
-    let passing = |path: &Path| {
-        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".shakedown-"))
-    };
-    let wanted = |path: &PathBuf| *path != Path::new(&place.path) && !passing(path) && is(path, published);
+    let wanted = |path: &PathBuf| *path != Path::new(&place.path) && !is_put_by(path) && is(path, published);
     let (mut below, mut found) = (Vec::new(), None);
     for entry in entries(here) {
         let path = entry.path();

@@ -145,6 +145,18 @@ rows! {
         death: Death::Twice("after:add"),
         ..Row::HERE
     };
+    /// Several steps on one document: the file of each is put by for the undo of the next.
+    killed_on_the_way_back_all_changes_of_a_document_are_taken_back: Row {
+        setup: "printf '{\"gone\": {\"a\": 1.0}, \"l\": [\"x1\"], \"k2\": \"old\"}' >it.json",
+        playbook: "
+prepare:
+  set: { foreach: [k1, k2, k3, k4], json: { path: it.json, set: { at: '/${{ each.value }}', value: 1 } } }
+  add: { foreach: [1, 2], json: { path: it.json, append: { to: /l, value: 'x${{ each.value }}' } } }
+  gone: { json: { path: it.json, remove: /gone } }
+  end: { needs: [set, add, gone], file: { create: x, text: x } }",
+        death: Death::Twice("after:end"),
+        ..Row::HERE
+    };
     /// Killed before it was done, and another has done the same meanwhile.
     an_equal_element_of_another_stays_after_a_death: Row {
         setup: SETUP,
