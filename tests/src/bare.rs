@@ -125,7 +125,9 @@ impl Bare {
     /// There is none, or it fails.
     #[track_caller]
     pub fn type_in(&self, text: &str) -> String {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("remove it with: "));
+        let line = text
+            .lines()
+            .find_map(|line| crate::truth::HINTS.iter().find_map(|hint| line.trim().strip_prefix(hint)));
         let line = line.unwrap_or_else(|| panic!("no command: {text}"));
         let typed = self.command(Path::new("/bin/sh"), &["-c", line]).output().expect("sh");
         assert!(typed.status.success() && !said(&typed).contains("ERR"), "{line}: {}", said(&typed));

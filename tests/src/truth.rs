@@ -13,6 +13,9 @@ pub use random::{Random, Soak, Tally};
 use crate::lab::until;
 use world::{Said, Started, World};
 
+/// What stands before a command that a person can type.
+pub(crate) const HINTS: [&str; 2] = ["remove it with: ", "look at it with: "];
+
 /// One situation. Write it with the rest taken from [`Row::HERE`] or [`Row::LAB`].
 ///
 /// Lines for a shell run in the folder of the case, with `set -e`; one that begins with `nas: ` runs on the NAS. In all
@@ -351,8 +354,11 @@ impl<'a> Judge<'a> {
 
     /// Types the commands that it printed.
     fn type_in(&self, said: &Said) -> Result<(), String> {
-        let lines: Vec<_> =
-            said.text.lines().filter_map(|line| line.split_once("remove it with: ")).collect();
+        let lines: Vec<_> = said
+            .text
+            .lines()
+            .filter_map(|line| HINTS.iter().find_map(|hint| line.split_once(hint)))
+            .collect();
         if lines.is_empty() {
             return Err(format!("there is no command: {said}"));
         }

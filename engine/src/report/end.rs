@@ -205,7 +205,7 @@ pub(super) fn remains(leftovers: &Leftovers) -> String {
 
 fn left(lines: &mut Vec<String>, summary: &Summary, style: Style) {
     let Some(leftovers) = &summary.leftovers else { return };
-    for (found, word, advice) in [
+    for (found, word, removes) in [
         (&leftovers.left, "left:", "remove it with:"),
         (&leftovers.unknown, "cannot be told:", "if it is there, remove it with:"),
     ] {
@@ -213,6 +213,7 @@ fn left(lines: &mut Vec<String>, summary: &Summary, style: Style) {
             let word = style.paint(Tone::Bad, word);
             lines.push(format!("  {word} {}: {}", escape(&left.what), escape(&left.why)));
             if !left.remove_with.is_empty() {
+                let advice = if left.only_looks() { "look at it with:" } else { removes };
                 lines.push(format!("    {advice} {}", escape(&left.remove_with)));
             }
         }

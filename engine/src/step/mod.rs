@@ -168,6 +168,46 @@ pub struct Leftover {
     pub remove_with: String,
 }
 
+/// Words of the commands that steps print to look at something.
+const LOOKS: [&str; 10] = [
+    "SELECT ",
+    "ls -",
+    "findmnt ",
+    "json.tool",
+    " GET ",
+    " LRANGE ",
+    " HMGET ",
+    " XRANGE ",
+    "[\"earlier\"])",
+    "systemctl status",
+];
+/// Words of those that change something. They may also stand in a name: then nothing is said of a look.
+const ACTS: [&str; 14] = [
+    "DELETE",
+    "UPDATE",
+    "INSERT",
+    "BEGIN",
+    "EVAL",
+    " SET ",
+    "DEL ",
+    "REM ",
+    "rm ",
+    "rmdir ",
+    "mv ",
+    "kill ",
+    "umount",
+    "os.replace",
+];
+
+impl Leftover {
+    /// Whether the command only shows it: what another made of it, or what may be another's, is not removed by a command of ours.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        let has = |words: &[&str]| words.iter().any(|word| self.remove_with.contains(word));
+        has(&LOOKS) && !has(&ACTS)
+    }
+}
+
 /// A command that a person can type to remove what a step made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ByHand {

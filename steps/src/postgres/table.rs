@@ -35,6 +35,9 @@ pub(super) struct Table {
     columns: Vec<Column>,
     /// The columns of its primary key; else of the first unique index without NULL; else none.
     pub(super) key: Vec<String>,
+    /// Whether rows of other tables go, or are changed, with a row of it.
+    #[serde(default)]
+    pub(super) takes_along: bool,
 }
 
 impl Column {
@@ -138,6 +141,10 @@ const KEY: &str = "SELECT array_agg(a.attname::text ORDER BY k.at) FROM pg_index
     GROUP BY i.indexrelid, i.indisprimary HAVING bool_and(a.attnotnull) \
     ORDER BY i.indisprimary DESC, count(*), i.indexrelid LIMIT 1";
 
+/// Foreign keys that cascade, or set what refers to a row to NULL or to its default.
+const TAKES_ALONG: &str = "SELECT EXISTS (SELECT FROM pg_constraint \
+    WHERE confrelid = $1::oid AND contype = 'f' AND confdeltype IN ('c', 'n', 'd'))";
+
 const NAMES: &str = "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname ELSE n.nspname || '.' || c.relname END::text \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' \
@@ -222,6 +229,7 @@ impl Table {
             whole: row.get(3),
         });
         let key = link.rows(KEY, &oid()).await?;
+        let takes_along = link.rows(TAKES_ALONG, &oid()).await?;
         Ok(Self {
             oid: row.get(0),
             schema: row.get(1),
@@ -229,6 +237,7 @@ impl Table {
             kind: row.get(3),
             columns: columns.collect(),
             key: key.first().map(|row| row.get(0)).unwrap_or_default(),
+            takes_along: takes_along.first().is_some_and(|row| row.get(0)),
         })
     }
 

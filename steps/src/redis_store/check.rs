@@ -1,7 +1,8 @@
 //! `check`: what must hold of the server. Nothing is written.
 
-use super::{address::Place, info, link::Link, value};
+use super::{address::Place, errors, info, link::Link, value};
 use engine::StepError;
+use redis::Cmd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 pub enum Check {
     /// It answers, and lets the user in.
     Reachable,
-    /// It is a master that has loaded its data, has memory left and is not kept from writes by its disk.
+    /// It is a master that has loaded its data, has memory left and is not kept from writes by its disk, and the user may write.
     Writable,
     /// It keeps its data on disk: by a log of changes (AOF) or by snapshots (RDB).
     Persistent,
@@ -65,7 +66,57 @@ pub(super) async fn look(link: &mut Link<'_>, checks: &[Check]) -> Result<Health
             Check::Persistent => persistent(link, &mut health).await?,
         }
     }
+    // At the end, for who may not end a transaction stays in it.
+    if checks.contains(&Check::Writable) {
+        let writes = WRITES.map(|words| words.iter().collect::<Vec<_>>());
+        permitted(link, &writes.map(|words| command(&words)), true).await?;
+    }
     Ok(health)
+}
+
+/// Some way to write a value of each type.
+const WRITES: [&[&str]; 5] = [
+    &["SET", "shakedown", "x"],
+    &["HSET", "shakedown", "f", "x"],
+    &["RPUSH", "shakedown", "x"],
+    &["XADD", "shakedown", "*", "f", "x"],
+    &["DEL", "shakedown"],
+];
+
+/// A command of these words.
+pub(super) fn command<W: redis::ToRedisArgs>(words: &[W]) -> Cmd {
+    let mut made = Cmd::new();
+    for word in words {
+        made.arg(word);
+    }
+    made
+}
+
+/// Whether the server would take one of these changes from this user. What waits in a transaction is judged as it is put in, and
+/// the transaction is never carried out: it ends with the connection, if not before. With `any_key` the right to the command
+/// is enough, whatever keys it is for.
+///
+/// # Errors
+/// It would take none of them.
+pub(super) async fn permitted(link: &mut Link<'_>, changes: &[Cmd], any_key: bool) -> Result<(), StepError> {
+    if let Err(error) = link.try_ask(&redis::cmd("MULTI")).await? {
+        // Something between us and the server may know no transactions.
+        return if errors::refuses(&error) { Err(errors::explain(&error, &link.place)) } else { Ok(()) };
+    }
+    let mut refused = None;
+    for change in changes {
+        refused = match link.try_ask(change).await? {
+            Err(error) if errors::refuses(&error) && !(any_key && errors::is_for_the_key(&error)) => {
+                Some(errors::explain(&error, &link.place))
+            }
+            _ => None,
+        };
+        if refused.is_none() {
+            break;
+        }
+    }
+    let _best_effort = link.try_ask(&redis::cmd("DISCARD")).await?;
+    refused.map_or(Ok(()), Err)
 }
 
 async fn writable(link: &mut Link<'_>, health: &mut Health) -> Result<(), StepError> {

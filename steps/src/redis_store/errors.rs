@@ -69,6 +69,17 @@ pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType)
 }
 
+/// Whether the server takes no change, this one or any, and says so before it looks at what is there.
+pub(super) fn refuses(error: &RedisError) -> bool {
+    ["NOPERM", "OOM", "MISCONF", "READONLY", "NOREPLICAS"].contains(&spoken(error).0.as_str())
+}
+
+/// Whether the user may give the command, and not for this key.
+pub(super) fn is_for_the_key(error: &RedisError) -> bool {
+    let (code, detail) = spoken(error);
+    code == "NOPERM" && detail.contains("keys")
+}
+
 /// No answer within the limit for the connection.
 pub(super) fn silent(place: &Place, limit: Millis) -> StepError {
     let message = format!("`{}` did not answer within {limit}", place.label);

@@ -278,19 +278,29 @@ impl Step for Redis {
             .hint(link.place.type_in(&["ROLE"]));
             return Ok(Probe::would_fail("a replica", error));
         }
-        let (name, wanted) = match params.action()? {
-            Action::Set(set) => (&set.key, "string"),
-            Action::Hash(hash) => (&hash.key, "hash"),
-            Action::Push(push) => (&push.key, "list"),
-            Action::Add(add) => (&add.key, "stream"),
+        // The last words stand for what is written.
+        let (name, wanted, change, rest): (_, _, _, &[&str]) = match params.action()? {
+            Action::Set(set) => (&set.key, "string", "SET", &["x"]),
+            Action::Hash(hash) => (&hash.key, "hash", "HSET", &["f", "x"]),
+            Action::Push(push) => (&push.key, "list", "RPUSH", &["x"]),
+            Action::Add(add) => (&add.key, "stream", "XADD", &["*", "f", "x"]),
             Action::Command(_) | Action::Check(_) => {
                 return Ok(Probe::would_pass(role.unwrap_or_else(|| "it answers".into())));
             }
         };
         let key = cx.reveal(name)?;
         match link.require_type(key.expose().as_bytes(), name, wanted).await {
-            Ok(true) => Ok(Probe::would_pass(format!("a {wanted}"))),
-            Ok(false) => Ok(Probe::would_pass("no such key")),
+            Ok(there) => {
+                let words = [&[change, key.expose()], rest].concat();
+                Ok(match check::permitted(&mut link, &[check::command(&words)], false).await {
+                    Ok(()) if there => Probe::would_pass(format!("a {wanted}")),
+                    Ok(()) => Probe::would_pass("no such key"),
+                    Err(error) if error.class == ErrorClass::Denied => {
+                        Probe::would_fail("no permission", error)
+                    }
+                    Err(error) => Probe::would_fail("it takes no changes", error),
+                })
+            }
             Err(error) if error.class == ErrorClass::Invalid => {
                 Ok(Probe::would_fail(format!("no {wanted}"), error))
             }

@@ -1,11 +1,13 @@
 //! What must hold of a database before anything relies on it.
 
-use super::connection::{explain, immediate, is_wal, require_writable};
+use super::{
+    connection::{explain, immediate, require_writable},
+    file::is_wal,
+};
 use engine::{StepError, error::ErrorClass};
 use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// A property of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,8 +60,7 @@ impl Health {
     }
 }
 
-/// Looks; the first property that does not hold is the error. With `looks_only` no write transaction is begun: file modes
-/// alone tell whether one could be.
+/// Looks; the first property that does not hold is the error. With `looks_only` no write transaction is begun.
 pub(super) fn look(
     connection: &mut Connection,
     wanted: &[Check],
@@ -75,7 +76,7 @@ pub(super) fn look(
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(|error| explain(connection, &error))?;
     // Who looks at a file that has no log takes it for a plain one: its header tells.
-    let mode = match looks_only && is_wal(Path::new(&database)) {
+    let mode = match is_wal(&database) {
         true => "wal".to_owned(),
         false => text(connection, "PRAGMA journal_mode")?,
     };
@@ -92,9 +93,9 @@ pub(super) fn look(
             }
             Check::Exists | Check::Readable => {}
             Check::Writable => {
-                match looks_only {
-                    true => require_writable(&database)?,
-                    false => immediate(connection, |_| Ok(()))?,
+                require_writable(&database)?;
+                if !looks_only {
+                    immediate(connection, |_| Ok(()))?;
                 }
                 health.writable = Some(true);
             }

@@ -2,7 +2,7 @@
 
 mod look;
 
-pub(super) use look::{is_wal, require_writable};
+pub(super) use look::{require_folder, require_writable};
 
 use engine::{StepError, error::ErrorClass, host::Cancel, quantity::Millis, step::Context};
 use rusqlite::{
@@ -90,9 +90,9 @@ impl Task {
         let waiting = Arc::new(Mutex::new(Waiting::new(self.busy, self.cancel.clone())));
         // The handler is a plain function, so the state of the wait travels by the thread.
         WAITING.with(|slot| *lock_slot(slot) = Some(waiting.clone()));
-        let result = match self.looks_only {
+        let result = match self.looks_only || self.access == Access::Read {
             true => self.look(&work),
-            false => self.open_and_work(&work),
+            false => open_to_write(&self.database).and_then(|connection| self.work(connection, &work)),
         };
         WAITING.with(|slot| *lock_slot(slot) = None);
         let mut effort = lock_slot(&waiting).effort.clone();
@@ -116,17 +116,12 @@ impl Task {
         }
     }
 
-    fn open_and_work<T>(
+    /// Who was killed in a transaction leaves a journal, which the next reader rolls back if it may write the file.
+    fn roll_back_and_look<T>(
         &self,
         work: &impl Fn(&mut Connection) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
-        let done = open(&self.database, self.access).and_then(|connection| self.work(connection, work));
-        match done {
-            Err(error) if self.access == Access::Read && error.class == ErrorClass::Denied => {}
-            done => return done,
-        }
-        // Who was killed in a transaction leaves a journal, which the next reader rolls back if it may write the file.
-        let connection = open(&self.database, Access::Write)?;
+        let connection = open_to_write(&self.database)?;
         connection.pragma_update(None, "query_only", true).map_err(|error| explain(&connection, &error))?;
         self.work(connection, work)
     }
@@ -146,10 +141,15 @@ impl Task {
     /// Looks at a database that others may change meanwhile: then what was seen is forgotten.
     fn look<T>(&self, work: &impl Fn(&mut Connection) -> Result<T, StepError>) -> Result<T, StepError> {
         for _ in 0..look::LOOKS {
-            let (connection, still) = look::open(&self.database)?;
+            let (connection, still) = look::open(&self.database, self.looks_only)?;
             let seen = self.work(connection, work);
             if still.is_none_or(|still| still.holds()) {
-                return seen;
+                return match seen {
+                    Err(error) if error.class == ErrorClass::Denied && !self.looks_only => {
+                        self.roll_back_and_look(work)
+                    }
+                    seen => seen,
+                };
             }
         }
         let message =
@@ -215,22 +215,19 @@ fn on_busy(count: i32) -> bool {
     goes_on
 }
 
-fn open(database: &str, access: Access) -> Result<Connection, StepError> {
+fn open_to_write(database: &str) -> Result<Connection, StepError> {
     must_be_a_file(database)?;
-    let flags = match access {
-        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
-    };
-    open_as(database, database, flags)
+    open_as(database, database, OpenFlags::SQLITE_OPEN_READ_WRITE, look::keeps_log(database))
 }
 
-/// Opens the database by a name that may be a URI of it.
-fn open_as(database: &str, name: &str, flags: OpenFlags) -> Result<Connection, StepError> {
+/// Opens the database by a name that may be a URI of it. With `keeps_log` the log stays as it is when the connection ends.
+fn open_as(database: &str, name: &str, flags: OpenFlags, keeps_log: bool) -> Result<Connection, StepError> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(name, flags).map_err(|error| classify(database, &error))?;
-    // The house is another's: no checkpoint by us, neither when the log grows nor when we leave.
+    // The house is another's: no checkpoint by us, neither when the log grows nor when we leave. Only a log that we
+    // alone have written goes with us.
     let set = || -> rusqlite::Result<()> {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps_log)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)
     };
     set().map_err(|error| classify(database, &error))?;

@@ -78,6 +78,11 @@ impl Content {
     }
 }
 
+/// Whether the database is in WAL mode: its header says so.
+pub(super) fn is_wal(database: &str) -> bool {
+    header(database).is_some_and(|header| header.get(18..20) == Some(&[2, 2]))
+}
+
 /// The first bytes of the file, read by a process of its own: closing the file in this one would let go of every lock that
 /// a connection of this process has on it.
 fn header(database: &str) -> Option<Vec<u8>> {

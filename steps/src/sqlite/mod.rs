@@ -148,7 +148,8 @@ impl Step for Sqlite {
             summary: "queries, checks and changes a SQLite database that another program uses",
             details: "Reads open the database read-only; nothing ever creates it. Writes are short `BEGIN IMMEDIATE` \
                       transactions. Locks of others are waited for up to `busy_timeout`, and the waits are counted \
-                      in `out.db`. The journal mode is never changed, and no checkpoint or vacuum is run.\n\n\
+                      in `out.db`. The journal mode is never changed, and no vacuum is run. Reads make no file beside the database; what \
+                      a write to one with a log makes, SQLite takes away again, with a checkpoint, if nobody else has it open.\n\n\
                       `insert` adds exactly one row, by the strict rule for conflicts: a schema that would replace or ignore makes the \
                       step fail. The row is read back and its key written down before the commit, so that a kill at any moment is \
                       recovered. It is undone by deleting that row, found by its key in the same file, but only if the columns that \
@@ -241,11 +242,15 @@ impl Step for Sqlite {
         let params = params.clone();
         let into = params.insert.clone();
         let looks_only = cx.services.looks_only;
+        let reserves = !cx.is_final();
         let ((health, besides), _) = Task::new(cx, &params.database, params.busy_timeout, Access::Write)
             .run(move |connection| {
                 let health = check::look(connection, &[Check::Writable], None, &[], looks_only)?;
                 let mut besides = Vec::new();
                 if let Some(insert) = &into {
+                    if reserves {
+                        connection::require_folder(connection.path().unwrap_or_default())?;
+                    }
                     besides = insert.would_also_write(connection)?;
                 }
                 Ok((health, besides))

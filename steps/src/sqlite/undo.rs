@@ -16,10 +16,13 @@ use engine::{
     step::{Leftover, Presence, Undone},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-/// How many rows one undo deletes: triggers may answer each deletion with a new row.
+/// How many rows more than the insert made one undo deletes: triggers may answer each deletion with a new row.
 const ROWS: usize = 1_000;
+
+/// Rows that are ours, by table and key.
+type Ours = BTreeSet<(String, Key)>;
 
 /// What is to be taken back, and where.
 pub(super) struct Undo<'a> {
@@ -143,10 +146,7 @@ impl Undo<'_> {
                 Some(Undone::NothingToDo) => {}
                 // What triggers made goes with the row, and stays with it.
                 Some(Undone::Left(mut left) | Undone::CannotTell(mut left)) => {
-                    let besides = self.search.made.besides();
-                    if !besides.is_empty() {
-                        left.why = format!("{}; with it is left what triggers did: {besides}", left.why);
-                    }
+                    self.name_besides(&mut left);
                     return Ok(match found.fate {
                         Fate::Changed(_) => Undone::Left(left),
                         _ => Undone::CannotTell(left),
@@ -172,7 +172,10 @@ impl Undo<'_> {
             false => match self.delete(connection, &doomed, &witness)? {
                 Undone::Removed => Undone::Removed,
                 // Nothing of it is committed.
-                refused => {
+                mut refused => {
+                    if let Undone::Left(left) = &mut refused {
+                        self.name_besides(left);
+                    }
                     told.take(refused);
                     return Ok(told.come_to(Undone::NothingToDo));
                 }
@@ -196,6 +199,14 @@ impl Undo<'_> {
         Ok(told.come_to(done))
     }
 
+    /// What is left with a row that stays.
+    fn name_besides(&self, left: &mut Leftover) {
+        let besides = self.search.made.besides();
+        if !besides.is_empty() {
+            left.why = format!("{}; with it is left what triggers did: {besides}", left.why);
+        }
+    }
+
     /// Deletes rows and whatever triggers write because of that; anything but [`Undone::Removed`] must not be committed.
     fn delete(
         &self,
@@ -205,10 +216,11 @@ impl Undo<'_> {
     ) -> Result<Undone, StepError> {
         let mut ahead: VecDeque<(String, Key)> =
             doomed.iter().map(|stored| (stored.table.clone(), stored.at.key.clone())).collect();
-        let mut ours: Vec<(String, Key)> = ahead.iter().cloned().collect();
+        let mut ours: Ours = ahead.iter().cloned().collect();
+        let most = ours.len() + ROWS;
         while let Some((name, key)) = ahead.pop_front() {
             let refused = |why: String| Ok(Undone::Left(look(&name, &key, self.database).because(why)));
-            if ours.len() > ROWS {
+            if ours.len() > most {
                 return refused("its deletion makes triggers write row after row: it was not deleted".into());
             }
             let Some(table) = Table::load(connection, &name)? else { continue };
@@ -243,34 +255,27 @@ impl Undo<'_> {
     }
 
     /// Rows of others that a deletion has touched. What triggers inserted because of it is ours, and to be deleted, too.
-    fn harmed(
-        &self,
-        ours: &mut Vec<(String, Key)>,
-        ahead: &mut VecDeque<(String, Key)>,
-        events: &[Event],
-    ) -> Vec<String> {
+    fn harmed(&self, ours: &mut Ours, ahead: &mut VecDeque<(String, Key)>, events: &[Event]) -> Vec<String> {
         let mut harmed = Vec::new();
         for Event { table, change } in events {
-            let place = |ours: &[(String, Key)], key: &Key| {
-                ours.iter().position(|(name, it)| name == table && it == key)
-            };
+            let own = |key: &Key| (table.clone(), key.clone());
             let row = |key: &Key| named(table, key, "it").replace(" in `it`", "");
             match change {
                 Change::Inserted(at) => {
-                    ours.push((table.clone(), at.key.clone()));
-                    ahead.push_back((table.clone(), at.key.clone()));
+                    ours.insert(own(&at.key));
+                    ahead.push_back(own(&at.key));
                 }
-                Change::Deleted(at) if place(ours, &at.key).is_some() => {}
+                Change::Deleted(at) if ours.contains(&own(&at.key)) => {}
                 Change::Deleted(at) => harmed.push(row(&at.key)),
-                Change::Updated { from, to } => match place(ours, &from.key) {
-                    Some(found) => {
-                        ours[found].1 = to.key.clone();
+                Change::Updated { from, to } => match ours.remove(&own(&from.key)) {
+                    true => {
+                        ours.insert(own(&to.key));
                         for (_, key) in ahead.iter_mut().filter(|(name, it)| name == table && *it == from.key)
                         {
                             *key = to.key.clone();
                         }
                     }
-                    None => {
+                    false => {
                         let known = self
                             .search
                             .made

@@ -71,6 +71,16 @@ rows! {
         exit: 0,
         ..MEANWHILE
     };
+    /// With it the database would delete another's row: no command does that either.
+    a_row_that_others_hang_on_is_left: Row {
+        setup: "psql -q -c \"CREATE TABLE t (id serial PRIMARY KEY, a text, n numeric); CREATE TABLE c (n int PRIMARY KEY, t int REFERENCES t ON DELETE CASCADE)\"",
+        meanwhile: "psql -q -c \"INSERT INTO c SELECT 1, id FROM t WHERE a = 'b'\"",
+        says: &["left 1", "would change or delete 1 row of `c`, not ours", "look at it with: psql"],
+        differs: &["+ row: public.t|(1,b,1)", "+ row: public.c|1"],
+        typed: Some(&["+ row: public.t|(1,b,1)", "+ row: public.c|1"]),
+        over: false,
+        ..MEANWHILE
+    };
     /// Another removed it and inserted an equal one.
     an_equal_row_of_another_stays: Row {
         setup: "psql -q -c \"CREATE TABLE t (a text PRIMARY KEY, n numeric)\"",

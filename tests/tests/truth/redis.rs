@@ -31,6 +31,14 @@ rows! {
         over: false,
         ..HERE
     };
+    /// Who may only read is told so before anything is done.
+    who_may_not_write_is_refused: Row {
+        setup: "redis-cli -s $REDIS ACL SETUSER reader on nopass '~*' +@read +@connection +info +multi +exec",
+        playbook: &format!("precheck: {{ may: {{ redis: {{ url: '@REDIS@', user: reader, password: x, check: [reachable, writable] }} }} }}\n{SET}"),
+        exit: 1,
+        says: &["REFUSED", "refuses this user permission"],
+        ..HERE
+    };
     /// A value and an entry that were renamed.
     a_value_that_was_renamed_is_named: Row {
         setup: "redis-cli -s $REDIS SET other x",

@@ -43,6 +43,12 @@ const MEANWHILE: Row<'_> = Row {
     ready: "test 1 = $(sqlite3 it.db 'SELECT count(*) FROM t')",
     ..Row::HERE
 };
+/// An insert there comes to 3001 rows.
+const MANY: &str = "sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE a (id INTEGER PRIMARY KEY, n); CREATE TABLE n (i);
+    WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 3000) INSERT INTO n SELECT i FROM c;
+    CREATE TRIGGER many AFTER INSERT ON t BEGIN
+      INSERT INTO a (n) SELECT i FROM n;
+    END\"";
 /// One row for a step that nobody takes back.
 const FINAL: &str =
     "{ sqlite: { database: '@DIR@/it.db', insert: { into: t, values: { id: 7, name: a } } } }";
@@ -145,10 +151,58 @@ rows! {
         setup: "sqlite3 it.db \"CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE c (n INTEGER PRIMARY KEY, p INTEGER REFERENCES t ON DELETE CASCADE)\"",
         meanwhile: "sqlite3 it.db 'INSERT INTO c VALUES (1, 1)'",
         exit: 4,
-        says: &["left 1", "would change what is another's: row 1 of `c`"],
+        says: &["left 1", "would change what is another's: row 1 of `c`", "look at it with: sqlite3"],
         differs: &["+ row it.db: INSERT INTO t", "+ row it.db: INSERT INTO c"],
+        typed: Some(&["+ row it.db: INSERT INTO t", "+ row it.db: INSERT INTO c"]),
         over: false,
         ..MEANWHILE
+    };
+    /// A trigger makes thousands of rows: they go with ours.
+    thousands_of_rows_that_a_trigger_made_go_with_ours: Row {
+        setup: MANY,
+        playbook: INSERT,
+        says: &["left 0", "undone 1 of 1"],
+        ..Row::HERE
+    };
+    /// Where ours cannot go, all of them are told of.
+    thousands_of_rows_that_a_trigger_made_stay_with_ours: Row {
+        setup: MANY,
+        meanwhile: "sqlite3 it.db \"CREATE TRIGGER stays BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'kept'); END\"",
+        exit: 4,
+        says: &["left 1", "its deletion is refused: kept; with it is left what triggers did: 3000 rows in `a`"],
+        differs: &["+ row it.db: INSERT INTO t", "+ row it.db: INSERT INTO a", "+ row it.db: CREATE TRIGGER"],
+        over: false,
+        ..MEANWHILE
+    };
+    /// Whoever looks at a database with a log, or is alone with one, leaves no file beside it.
+    a_look_at_a_database_in_wal_mode_leaves_no_file: Row {
+        setup: "sqlite3 it.db \"PRAGMA journal_mode = wal; CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO t VALUES (1, 'a')\"",
+        playbook: "
+precheck:
+  # What the judge has left there.
+  bare: { command: { run: [rm, -f, '@DIR@/it.db-wal', '@DIR@/it.db-shm'], reads: true } }
+  one: { needs: bare, sqlite: { database: '@DIR@/it.db', query: SELECT count(*) AS n FROM t }, expect: out.row.n == 1 }
+  sound: { needs: one, sqlite: { database: '@DIR@/it.db', check: [readable, writable, wal, quick, schema], table: t } }
+  seen: { needs: one, wait: { until: { sqlite: { database: '@DIR@/it.db', query: SELECT count(*) AS n FROM t } }, succeed_when: out.row.n == 1 } }
+prepare:
+  row: { sqlite: { database: '@DIR@/it.db', insert: { into: t, values: { name: b } } } }
+monitor:
+  two: { sqlite: { database: '@DIR@/it.db', query: SELECT count(*) AS n FROM t }, expect: out.row.n == 2 }
+  files:
+    needs: two
+    command: { run: [sh, -c, '! ls @DIR@ | grep -e -wal -e -shm'], reads: true }",
+        says: &["PASSED", "left 0"],
+        ..Row::HERE
+    };
+    /// The plan and the run judge alike whether a journal can be made.
+    a_database_beside_which_nothing_can_be_made_is_not_writable: Row {
+        setup: "mkdir d r; sqlite3 d/it.db 'CREATE TABLE t (id INTEGER PRIMARY KEY)'; mount --bind -o ro d r; \
+                mount --bind d/it.db r/it.db",
+        playbook: "precheck: { it: { sqlite: { database: '@DIR@/r/it.db', check: [readable, writable] } } }",
+        exit: 1,
+        says: &["REFUSED", "cannot be written: `@DIR@/r`: Read-only"],
+        mend: "umount r/it.db r",
+        ..Row::HERE
     };
     /// The trigger's own words are told.
     a_row_that_a_trigger_keeps_is_left: Row {

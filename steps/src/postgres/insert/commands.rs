@@ -10,7 +10,7 @@ impl Insert {
     pub(in crate::postgres) fn by_hand(&self, place: &Place, before: &Before) -> String {
         let secret = words(self.values.values()) == Words::Unquoted;
         match &before.row {
-            Some(placed) if !secret => {
+            Some(placed) if !secret && !before.table.takes_along => {
                 let table = &before.table;
                 let condition = match table.key.is_empty() {
                     true => by_place(&placed.at),
@@ -85,11 +85,16 @@ fn by_key(table: &Table, key: &Map<String, Value>) -> String {
 
 impl Found {
     /// The row as it is now. Only what is as it was stored has a command that deletes it, and that version of it alone: what
-    /// another made of it is for the person to see.
+    /// another made of it is for the person to see, and so is a row with which the database would delete or change others.
     pub(super) fn leftover(&self, place: &Place, placed: &Placed, why: &str) -> Leftover {
         let is_stored = differences(&placed.stored, &self.now).is_empty();
-        let verb = if is_stored { "DELETE" } else { "SELECT *" };
+        let verb = if is_stored && !self.table.takes_along { "DELETE" } else { "SELECT *" };
         self.told(place, verb, why)
+    }
+
+    /// The row as it is now, where its deletion would do more than that.
+    pub(super) fn shown(&self, place: &Place, why: &str) -> Leftover {
+        self.told(place, "SELECT *", why)
     }
 
     /// A row that may be it, or another's.

@@ -37,6 +37,8 @@ enum Deleted {
     Nothing,
     /// Nothing was deleted: why.
     Refused(String),
+    /// Nothing was deleted, for something of another would be, too: why.
+    Harmful(String),
 }
 
 impl Insert {
@@ -94,6 +96,7 @@ impl Insert {
                 Deleted::Refused(why) => {
                     return Ok(Undone::Left(found.leftover(&link.place, placed, &why)));
                 }
+                Deleted::Harmful(why) => return Ok(Undone::Left(found.shown(&link.place, &why))),
                 Deleted::Nothing => kept = Some(found),
             }
         }
@@ -113,7 +116,9 @@ impl Insert {
         match self.delete(link, before, placed, None).await? {
             Deleted::Done(rest) => Ok(with_rest(Undone::Removed, rest)),
             Deleted::Nothing => Ok(Undone::NothingToDo),
-            Deleted::Refused(why) => Ok(Undone::CannotTell(self.unclear(&link.place, before, &why))),
+            Deleted::Refused(why) | Deleted::Harmful(why) => {
+                Ok(Undone::CannotTell(self.unclear(&link.place, before, &why)))
+            }
         }
     }
 
@@ -187,7 +192,7 @@ impl Insert {
         let counts = Counts::take(link).await?.since(&counted);
         if let Some(why) = beyond(link, &counts).await? {
             link.roll_back().await?;
-            return Ok(Deleted::Refused(format!("when it is deleted, {why}")));
+            return Ok(Deleted::Harmful(format!("when it is deleted, {why}")));
         }
         for (oid, count) in counts.of_rows() {
             let Count { sql, label, inserted, updated, deleted, .. } = count;
@@ -195,7 +200,7 @@ impl Insert {
             let answers = placed.sides.iter().any(|side| side.oid == oid && side.changed > 0);
             if others > 0 && !answers {
                 link.roll_back().await?;
-                return Ok(Deleted::Refused(format!(
+                return Ok(Deleted::Harmful(format!(
                     "with it the database would change or delete {}, not ours",
                     rows(others, &label)
                 )));

@@ -1,19 +1,21 @@
-//! Opens databases for a plan: nothing is made, nothing is locked against others, nothing is opened for writing that can be
+//! Opens databases to look at them: nothing is made, nothing is locked against others, nothing is opened for writing that can be
 //! read otherwise.
 //!
 //! Whoever reads a database in WAL mode shares an index in memory with its writers, the file `-shm`, and opens the log,
-//! `-wal`, as a writer would; SQLite makes both where they are missing. So a plan tells apart:
-//! - a log with something in it: the index is opened for reading (`readonly_shm`), the log is opened as SQLite does;
-//! - no log, or an empty one: the file alone is the database. It is read as one that does not change (`immutable`), and
-//!   [`Still`] tells afterwards whether it did not.
+//! `-wal`, as a writer would; SQLite makes both where they are missing, and who only reads never takes them away again. They
+//! would belong to whoever looked, and keep the database's own users out. So a look tells apart:
+//! - log and index are there: they are opened as SQLite does; by a plan the index is opened for reading (`readonly_shm`);
+//! - a log and no index: nobody has the database open. The log is read with an index in our own memory, and without locks,
+//!   for SQLite keeps it so only for one that excludes all others;
+//! - no log, or an empty one: the file alone is the database. It is read as one that does not change (`immutable`).
+//!
+//! Of the last two [`Still`] tells afterwards whether nobody has written meanwhile.
 
-use super::{must_be_a_file, open_as};
+use super::{super::file::is_wal, must_be_a_file, open_as};
 use engine::{StepError, error::ErrorClass};
 use nix::unistd::{AccessFlags, access};
 use rusqlite::{Connection, OpenFlags};
 use std::{
-    fs::File,
-    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -29,46 +31,65 @@ type Stamp = Option<(u64, u64, i64, i64)>;
 pub(super) struct Still {
     database: PathBuf,
     file: Stamp,
+    log: Stamp,
 }
 
-/// The connection, and what must not have changed while it was used.
-pub(super) fn open(database: &str) -> Result<(Connection, Option<Still>), StepError> {
+/// The connection, and what must not have changed while it was used. With `plans` not even the index is opened for writing.
+pub(super) fn open(database: &str, plans: bool) -> Result<(Connection, Option<Still>), StepError> {
     must_be_a_file(database)?;
     // SQLite keeps the log beside the file itself, not beside a link to it.
     let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.into());
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let uri = |options: &str| format!("file:{}?{options}", escaped(&real));
-    let has_log = beside(&real, "-wal").metadata().is_ok_and(|log| log.len() > 0);
+    let log = beside(&real, "-wal");
     let has_index = beside(&real, "-shm").exists();
-    if !is_wal(&real) || (has_log && !has_index) {
-        return Ok((open_as(database, database, OpenFlags::SQLITE_OPEN_READ_ONLY)?, None));
+    if (log.exists() && has_index && !plans) || !is_wal(database) {
+        return Ok((open_as(database, database, OpenFlags::SQLITE_OPEN_READ_ONLY, true)?, None));
     }
-    if has_log {
-        return Ok((open_as(database, &uri("readonly_shm=1"), read_only)?, None));
+    let still = Still { file: stamp(&real), log: filled(&log), database: real.clone() };
+    if still.log.is_none() {
+        return Ok((open_as(database, &uri("immutable=1"), read_only, true)?, Some(still)));
     }
-    let still = Still { file: stamp(&real), database: real.clone() };
-    Ok((open_as(database, &uri("immutable=1"), read_only)?, Some(still)))
+    if has_index {
+        return Ok((open_as(database, &uri("readonly_shm=1"), read_only, true)?, None));
+    }
+    let connection = open_as(database, &uri("vfs=unix-none"), read_only, true)?;
+    let own_index = connection.pragma_update(None, "locking_mode", "exclusive");
+    own_index.map_err(|error| super::explain(&connection, &error))?;
+    Ok((connection, Some(still)))
 }
 
 impl Still {
     /// Whether nobody has written meanwhile.
     pub(super) fn holds(&self) -> bool {
-        let has_log = beside(&self.database, "-wal").metadata().is_ok_and(|log| log.len() > 0);
-        !has_log && stamp(&self.database) == self.file
+        filled(&beside(&self.database, "-wal")) == self.log && stamp(&self.database) == self.file
     }
 }
 
-/// A write transaction cannot be begun just to look; but who may not write the file, or not beside it, will fail.
+/// Who may not write the file, or not beside it, will fail. That a write transaction can be begun does not tell: SQLite makes
+/// its journal only with the first change.
 ///
 /// # Errors
 /// The file, its log or its folder cannot be written.
 pub(in crate::sqlite) fn require_writable(database: &str) -> Result<(), StepError> {
     let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.into());
-    let folder = real.parent().map(Path::to_owned).unwrap_or_else(|| ".".into());
-    let log = beside(&real, "-wal");
-    let all = [Some(real), log.exists().then_some(log), Some(folder)];
-    for path in all.into_iter().flatten() {
-        if let Err(error) = access(&path, AccessFlags::W_OK) {
+    let (log, index) = (beside(&real, "-wal"), beside(&real, "-shm"));
+    let both: Vec<PathBuf> = [log, index].into_iter().filter(|path| path.exists()).collect();
+    require(database, std::iter::once(&real).chain(&both))?;
+    // With both of them nothing is made.
+    if both.len() == 2 { Ok(()) } else { require_folder(database) }
+}
+
+/// # Errors
+/// Nothing can be made beside the file.
+pub(in crate::sqlite) fn require_folder(database: &str) -> Result<(), StepError> {
+    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.into());
+    require(database, [&real.parent().map(Path::to_owned).unwrap_or_else(|| ".".into())])
+}
+
+fn require<'a>(database: &str, all: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), StepError> {
+    for path in all {
+        if let Err(error) = access(path, AccessFlags::W_OK) {
             let message = format!("`{database}` cannot be written: `{}`: {}", path.display(), error.desc());
             return Err(StepError::new(ErrorClass::Denied, message)
                 .hint(format!("check owner and mode of the file and of its folder: namei -l {database}")));
@@ -77,18 +98,26 @@ pub(in crate::sqlite) fn require_writable(database: &str) -> Result<(), StepErro
     Ok(())
 }
 
-/// Whether the database is in WAL mode: its header says so.
-pub(in crate::sqlite) fn is_wal(path: &Path) -> bool {
-    let mut header = [0; 20];
-    File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok()
-        && header.starts_with(b"SQLite format 3\0")
-        && header[18..20] == [2, 2]
+/// Whether what SQLite keeps beside a database in WAL mode is to stay as it is when we leave. What was not there, or what one of
+/// ours who was killed has left in another's house, SQLite takes away when nobody else has the database open.
+pub(super) fn keeps_log(database: &str) -> bool {
+    let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.into());
+    let own = nix::unistd::geteuid().as_raw();
+    let owner = |path: &Path| path.metadata().ok().map(|found| found.uid());
+    let is_guest = owner(&real).is_some_and(|owner| owner != own);
+    let mut found = ["-wal", "-shm"].into_iter().filter_map(|ending| owner(&beside(&real, ending)));
+    found.any(|owner| !is_guest || owner != own)
 }
 
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
+}
+
+/// A log with something in it.
+fn filled(log: &Path) -> Stamp {
+    stamp(log).filter(|(_, length, ..)| *length > 0)
 }
 
 fn stamp(path: &Path) -> Stamp {
@@ -112,7 +141,7 @@ mod tests {
         owner.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (n);").expect("a table");
         drop(owner);
         let database = path.display().to_string();
-        let (connection, still) = open(&database).expect("it opens");
+        let (connection, still) = open(&database, true).expect("it opens");
         let still = still.expect("it has no log");
         let rows = || connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
         assert_eq!(rows().expect("a count"), 0);
@@ -124,6 +153,28 @@ mod tests {
         assert!(!still.holds(), "a log has come");
         drop(owner);
         assert!(!still.holds(), "the log went into the database");
+    }
+
+    #[test]
+    fn a_log_without_an_index_is_read_and_stays_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, cut) = (dir.path().join("it.db"), dir.path().join("cut.db"));
+        let owner = Connection::open(&path).expect("a database");
+        owner
+            .execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (n); INSERT INTO t VALUES (1);")
+            .expect("a row");
+        for ending in ["", "-wal"] {
+            std::fs::copy(beside(&path, ending), beside(&cut, ending)).expect("copies");
+        }
+        let database = cut.display().to_string();
+        for plans in [true, false] {
+            let (connection, still) = open(&database, plans).expect("it opens");
+            let rows = connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+            assert_eq!(rows.expect("a count"), 1, "the row in the log was seen");
+            drop(connection);
+            assert!(still.expect("nobody keeps others out").holds());
+            assert!(beside(&cut, "-wal").exists() && !beside(&cut, "-shm").exists());
+        }
     }
 
     #[test]
