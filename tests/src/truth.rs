@@ -14,7 +14,7 @@ use crate::lab::until;
 use world::{Said, Started, World};
 
 /// What stands before a command that a person can type.
-pub(crate) const HINTS: [&str; 2] = ["remove it with: ", "look at it with: "];
+pub const HINTS: [&str; 2] = ["remove it with: ", "look at it with: "];
 
 /// One situation. Write it with the rest taken from [`Row::HERE`] or [`Row::LAB`].
 ///

@@ -212,7 +212,10 @@ monitor:
     assert!(output.stdout.contains("one.bin") && output.stdout.contains("left 1"), "{output}");
     assert!(!stage.lab.edge().exists(&format!("{MEDIA}/two.bin")), "one that stays keeps no other");
     stage.lab.edge().sh(&format!("chattr -i {MEDIA}/one.bin")).ok();
-    let told = output.stdout.lines().find_map(|line| line.trim().strip_prefix("remove it with: "));
+    let told = output
+        .stdout
+        .lines()
+        .find_map(|line| tests::truth::HINTS.iter().find_map(|hint| line.trim().strip_prefix(hint)));
     stage.lab.edge().sh(told.expect("a command")).ok();
     stage.assert_clean();
 }

@@ -121,7 +121,10 @@ fn a_link_that_never_comes_back_is_noticed_and_what_is_left_there_is_named() {
     stage.lab.nas().sh("pkill -f '[s]shd: drone'").ok();
     stage.lab.nas().sh("rm -f /home/drone/runs").ok();
     // As told, on the edge box.
-    let told = output.stdout.lines().find_map(|line| line.trim().strip_prefix("remove it with: "));
+    let told = output
+        .stdout
+        .lines()
+        .find_map(|line| tests::truth::HINTS.iter().find_map(|hint| line.trim().strip_prefix(hint)));
     stage.lab.edge().sh(told.expect("a command")).ok();
     stage.assert_clean_soon();
     tests::tell(&format!("noticed after {noticed:?}"));

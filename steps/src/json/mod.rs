@@ -16,6 +16,7 @@ mod tree;
 
 pub use lock::Effort;
 pub use params::{Append, Check, Params, Set};
+pub(crate) use tree::exact;
 
 use crate::{hex::hex, identity::Identity, watch::Files};
 use by_hand::Hand;
@@ -370,8 +371,7 @@ impl Step for Json {
     }
 
     fn by_hand(&self, params: &Params, intent: &Intent) -> Option<ByHand> {
-        let place = Place::new(&intent.document, &intent.mark);
-        let command = || by_hand::restore(&place, &intent.lock);
+        let command = || by_hand::restore(&Place::new(&intent.document, &intent.mark), &intent.lock);
         params.is_change().then(|| ByHand { host: None, command: command() })
     }
 
@@ -420,8 +420,8 @@ fn brief(cx: &Context, record: &Record) -> Option<Record> {
 /// The lock of the document at `path`.
 fn lock(cx: &Context, params: &Params, path: &str, exclusive: bool) -> Result<Lock, StepError> {
     let named = params.lock.as_deref().unwrap_or(path);
-    let cannot = |error| StepError::io(format!("use the lock `{named}`"), &error);
-    let absolute = std::path::absolute(named).map_err(cannot)?;
+    let absolute = std::path::absolute(named)
+        .map_err(|error| StepError::io(format!("use the lock `{named}`"), &error))?;
     // By another name it may be the document itself all the same.
     let own = std::fs::canonicalize(&absolute).map_or(params.lock.is_none(), |real| real == *path);
     let path = if own { path.to_owned() } else { absolute.to_string_lossy().into_owned() };
@@ -445,15 +445,6 @@ fn lock_of(cx: &Context, params: &Params, intent: &Intent, exclusive: bool) -> L
         limit: params.lock_timeout.duration(),
         cancel: cx.cancel.clone(),
     }
-}
-
-/// A JSON text as a value; a number that would change on the way appears as its text.
-///
-/// # Errors
-/// It is none, or too deep; in words.
-pub(crate) fn exact(text: &str) -> Result<Value, String> {
-    let document = Document::parse(text.to_owned()).map_err(|flaw| flaw.message)?;
-    Ok(document.value(&document.root))
 }
 
 /// A value with its secrets put in.

@@ -136,6 +136,15 @@ impl Document {
     }
 }
 
+/// A JSON text as a value; a number that would change on the way appears as its text.
+///
+/// # Errors
+/// It is none, or too deep; in words.
+pub(crate) fn exact(text: &str) -> Result<Value, String> {
+    let document = Document::parse(text.to_owned()).map_err(|flaw| flaw.message)?;
+    Ok(document.value(&document.root))
+}
+
 fn number(raw: &str) -> Value {
     let made = match raw.parse::<i64>() {
         Ok(whole) if raw != "-0" => Some(Number::from(whole)),

@@ -145,7 +145,10 @@ fn what_was_changed_since_is_left_named_and_shown() {
     assert_eq!(fs::read_to_string(stage.path("two.txt")).expect("there"), "mine now");
     assert!(!stage.path("一.txt").exists(), "one that stays keeps no other");
     let text = said(&output);
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("remove it with: ")).expect("a command");
+    let line = text
+        .lines()
+        .find_map(|line| tests::truth::HINTS.iter().find_map(|hint| line.trim().strip_prefix(hint)))
+        .expect("a command");
     let typed =
         Command::new("/bin/sh").args(["-c", line]).current_dir(stage.dir.path()).output().expect("sh");
     assert!(typed.status.success(), "{line}: {}", said(&typed));
