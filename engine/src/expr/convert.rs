@@ -1,7 +1,14 @@
 //! Between JSON and CEL values.
 
+use super::{budget::size_of, scope::Seen};
 use cel::{
     Value as CelValue,
+    common::{
+        types::{
+            CelBool, CelDouble, CelInt, CelList, CelMap as MapVal, CelMapKey, CelNull, CelString, CelUInt,
+        },
+        value::Val,
+    },
     objects::{Key, Map as CelMap},
 };
 use serde_json::{Map, Number, Value};
@@ -23,6 +30,52 @@ pub(super) fn to_cel(value: &Value) -> CelValue {
             let map: HashMap<Key, CelValue> =
                 map.iter().map(|(key, value)| (Key::String(Arc::new(key.clone())), to_cel(value))).collect();
             CelValue::Map(CelMap { map: Arc::new(map) })
+        }
+    }
+}
+
+/// JSON as a value of the evaluator, to be kept.
+pub(super) fn to_static(value: &Value) -> Arc<dyn Val> {
+    let made: Result<Box<dyn Val>, _> = to_cel(value).try_into();
+    made.map_or_else(|_| Arc::new(CelNull) as Arc<dyn Val>, Arc::from)
+}
+
+/// What an expression sees, as a value of the evaluator, and about how many bytes that has.
+pub(super) fn seen_to_val<'a>(seen: &Seen<'a>, size: &mut u64) -> Box<dyn Val + 'a> {
+    match seen {
+        Seen::All(value) => {
+            *size = size.saturating_add(size_of(value, u64::MAX));
+            to_val(value)
+        }
+        Seen::Part(part) => {
+            let entry = |(key, seen): (&&'a str, &Seen<'a>)| {
+                (CelMapKey::String(CelString::from(*key)), seen_to_val(seen, size))
+            };
+            Box::new(MapVal::from(part.iter().map(entry).collect::<HashMap<_, _>>()))
+        }
+        Seen::Kept(val, made) => {
+            *size = size.saturating_add(*made);
+            val.clone_as_boxed()
+        }
+    }
+}
+
+/// JSON as a value of the evaluator, which borrows its text.
+fn to_val(value: &Value) -> Box<dyn Val + '_> {
+    match value {
+        Value::Null => Box::new(CelNull),
+        Value::Bool(b) => Box::new(CelBool::from(*b)),
+        Value::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(int), _) => Box::new(CelInt::from(int)),
+            (None, Some(uint)) => Box::new(CelUInt::from(uint)),
+            (None, None) => Box::new(CelDouble::from(n.as_f64().unwrap_or(f64::NAN))),
+        },
+        Value::String(s) => Box::new(CelString::from(s.as_str())),
+        Value::Array(items) => Box::new(CelList::from(items.iter().map(to_val).collect::<Vec<_>>())),
+        Value::Object(map) => {
+            let entry =
+                |(key, value)| (CelMapKey::String(CelString::from(String::as_str(key))), to_val(value));
+            Box::new(MapVal::from(map.iter().map(entry).collect::<HashMap<_, _>>()))
         }
     }
 }

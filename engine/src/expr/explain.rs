@@ -1,6 +1,6 @@
 //! Why an expression is false: the values of its operands.
 
-use super::{bounds, convert};
+use super::{bounds, budget, convert};
 use cel::{
     Context, IdedExpr, Value as CelValue,
     common::ast::{Expr as Ast, LiteralValue, operators as op},
@@ -19,12 +19,12 @@ pub(super) fn operands(node: &IdedExpr, context: &Context<'_, '_>) -> Vec<String
 }
 
 fn collect(node: &IdedExpr, context: &Context<'_, '_>, lines: &mut Vec<String>) {
-    match &bounds::as_written(node).expr {
+    match &node.expr {
         Ast::Call(call) if matches!(call.func_name.as_str(), op::LOGICAL_AND | op::LOGICAL_OR) => {
             let deciding = call.func_name == op::LOGICAL_OR;
             for arg in &call.args {
                 // Of `a && b`, what is true did not make it false.
-                let innocent = !deciding && matches!(context.resolve(arg), Ok(CelValue::Bool(true)));
+                let innocent = !deciding && matches!(value(arg, context), Ok(CelValue::Bool(true)));
                 if !innocent {
                     collect(arg, context, lines);
                 }
@@ -32,7 +32,7 @@ fn collect(node: &IdedExpr, context: &Context<'_, '_>, lines: &mut Vec<String>) 
         }
         Ast::Call(call) if is_operator(&call.func_name) => {
             for arg in call.target.iter().map(AsRef::as_ref).chain(&call.args) {
-                match &bounds::as_written(arg).expr {
+                match &arg.expr {
                     Ast::Literal(_) => {}
                     Ast::Call(inner) if is_operator(&inner.func_name) => collect(arg, context, lines),
                     _ => lines.push(line(arg, context)),
@@ -44,8 +44,15 @@ fn collect(node: &IdedExpr, context: &Context<'_, '_>, lines: &mut Vec<String>) 
     }
 }
 
+fn value(node: &IdedExpr, context: &Context<'_, '_>) -> cel::ResolveResult {
+    let bounded = bounds::bounded(node);
+    let value = CelValue::resolve_val(&bounded, context)?;
+    budget::spend(budget::size(value.as_ref()))?;
+    CelValue::try_from(value.as_ref())
+}
+
 fn line(node: &IdedExpr, context: &Context<'_, '_>) -> String {
-    match context.resolve(node) {
+    match value(node, context) {
         Ok(value) => format!("{} is {}", text(node), show(&value)),
         Err(_) => format!("{} has no value", text(node)),
     }
@@ -87,7 +94,7 @@ pub(super) fn show(value: &CelValue) -> String {
 /// An expression as text again, in the usual spelling.
 fn text(node: &IdedExpr) -> String {
     let list = |items: &[IdedExpr]| items.iter().map(text).collect::<Vec<_>>().join(", ");
-    match &bounds::as_written(node).expr {
+    match &node.expr {
         Ast::Ident(name) => name.clone(),
         Ast::Literal(literal) => literal_text(literal),
         Ast::Select(select) if select.test => format!("has({}.{})", text(&select.operand), select.field),
@@ -100,9 +107,6 @@ fn text(node: &IdedExpr) -> String {
             (op::CONDITIONAL, [a, b, c]) => format!("{} ? {} : {}", text(a), text(b), text(c)),
             (name, [a, b]) if binary(name).is_some() => {
                 format!("{} {} {}", text(a), binary(name).unwrap_or(name), text(b))
-            }
-            (name, [target, args @ ..]) if name != bounds::written_name(name) => {
-                format!("{}.{}({})", text(target), bounds::written_name(name), list(args))
             }
             (name, args) => match &call.target {
                 Some(target) => format!("{}.{name}({})", text(target), list(args)),

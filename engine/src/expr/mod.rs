@@ -1,35 +1,53 @@
 //! Expressions: CEL, compiled once, with references found statically and false ones explained.
 
 mod bounds;
+mod budget;
 mod convert;
 mod explain;
+mod functions;
 mod refs;
 mod scope;
 mod syntax;
 mod types;
 
+use budget::MAX_PLAN_COST;
+pub use budget::Meter;
+pub(crate) use budget::size_of;
 pub(crate) use convert::kind_of;
 pub use refs::{Loaded, ROOTS, Reference, UnknownCall};
+use scope::{Kept, Seen};
 pub use scope::{Outside, Scope};
 pub use types::{Clash, Kinds};
 
+use crate::{
+    error::{ErrorClass, StepError},
+    quantity::Bytes,
+};
 use cel::{
     Context as CelContext, Env, FunctionContext, IdedExpr, Value as CelValue, common::ast::SourceInfo,
 };
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt,
     ops::Range,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 /// The longest expression, in bytes.
 pub const MAX_LENGTH: usize = 1024;
 /// The most operators in one expression. The parser recurses: a sum of 2,000 terms overflows a 2 MiB stack.
 pub const MAX_OPERATORS: usize = 100;
+/// The largest value of an expression, in bytes; a number or a list's place for an item counts as 32.
+pub const MAX_VALUE: u64 = 16 << 20;
+/// What it costs to load a file, beside its content.
+const LOADING: u64 = 512 << 10;
+/// The longest message about a value, in bytes.
+const MAX_MESSAGE: usize = 1_000;
 /// The stack on which expressions are compiled and evaluated, in bytes.
 const STACK: usize = 16 << 20;
 
@@ -37,7 +55,8 @@ const STACK: usize = 16 << 20;
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     let added = [env.add_extension(cel::extensions::strings), env.add_extension(cel::extensions::lists)];
-    debug_assert!(added.iter().all(Result::is_ok), "an extension does not fit the standard library");
+    let own = functions::add(&mut env);
+    debug_assert!(own && added.iter().all(Result::is_ok), "an extension does not fit the standard library");
     Arc::new(env)
 });
 
@@ -63,11 +82,34 @@ pub struct ExprError {
     pub range: Range<usize>,
     /// What to do.
     pub hint: Option<String>,
+    /// Whether it would cost more than it may.
+    pub costly: bool,
+}
+
+/// What to do about an expression that costs too much.
+pub(crate) const LESS: &str =
+    "loop over less, take what is needed into a var once, or let a `command` do the work";
+
+/// What is wrong with a plan whose expressions cost more than they may together.
+pub(crate) fn plan_costs_too_much() -> String {
+    format!(
+        "the expressions of this plan cost too much: what they read, compare and make is more than {}",
+        Bytes(MAX_PLAN_COST)
+    )
 }
 
 impl ExprError {
     fn new(message: impl Into<String>, range: Range<usize>) -> Self {
-        Self { message: message.into(), range, hint: None }
+        Self { message: message.into(), range, hint: None, costly: false }
+    }
+
+    /// As the error of a step, of what is named.
+    pub(crate) fn of(self, what: &str) -> StepError {
+        let error = StepError::new(ErrorClass::Invalid, format!("{what}: {}", self.message));
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 
@@ -162,13 +204,23 @@ impl Expr {
     /// Its value.
     ///
     /// # Errors
-    /// A name has no value, or an operation does not fit its operands.
+    /// A name has no value, an operation does not fit its operands, or it costs more than it may.
     pub fn eval(&self, scope: &Scope) -> Result<Value, ExprError> {
-        let whole = || 0..self.0.text.len();
-        stacker::grow(STACK, || {
-            let context = self.context(scope);
-            let value = context.resolve(&self.0.bounded).map_err(|error| self.describe(&error))?;
-            convert::to_json(&value).map_err(|message| ExprError::new(message, whole()))
+        self.within(scope, |context| {
+            let value = CelValue::resolve_val(&self.0.bounded, context)?;
+            let size = budget::size(value.as_ref());
+            budget::spend(size)?;
+            match size <= MAX_VALUE {
+                true => CelValue::try_from(value.as_ref()),
+                false => Err(cel::ExecutionError::function_error(
+                    budget::BUDGET,
+                    format!("its value has more than {}", Bytes(MAX_VALUE)),
+                )),
+            }
+        })?
+        .map_err(|error| self.describe(&error))
+        .and_then(|value| {
+            convert::to_json(&value).map_err(|message| ExprError::new(message, 0..self.0.text.len()))
         })
     }
 
@@ -189,17 +241,55 @@ impl Expr {
     /// The values behind it, a line each: ``out.status is "failed"``. Of `a && b` only what made it false.
     #[must_use]
     pub fn explain(&self, scope: &Scope) -> Vec<String> {
-        stacker::grow(STACK, || explain::operands(&self.0.bounded, &self.context(scope)))
+        self.within(scope, |context| explain::operands(&self.0.ast, context)).unwrap_or_default()
     }
 
-    fn context(&self, scope: &Scope) -> CelContext<'static, 'static> {
-        let mut context = CelContext::with_env(ENVIRONMENT.clone());
-        for (name, value) in scope.visible(&self.0.found.references) {
-            context.add_variable_from_value(name, convert::to_cel(&value));
-        }
-        add_functions(&mut context, scope);
-        bounds::add_functions(&mut context);
-        context
+    /// Evaluates on a stack that is large enough, within what one evaluation and all that share the scope's meter may cost.
+    fn within<T>(
+        &self,
+        scope: &Scope,
+        evaluate: impl FnOnce(&CelContext<'_, '_>) -> T,
+    ) -> Result<T, ExprError> {
+        stacker::grow(STACK, || {
+            let left = scope.meter().map_or(u64::MAX, Meter::left);
+            if left == 0 {
+                return Err(self.too_much(&plan_costs_too_much()));
+            }
+            // What it reads is not its cost, yet a plan of thousands that read much takes its time.
+            let mut read = 0;
+            let visible = scope.visible(&self.0.found.references);
+            let mut kept = Kept::default();
+            let spent = budget::within(left.min(budget::MAX_COST), || {
+                for (name, seen) in &visible {
+                    if let Seen::Kept(value, made) = seen {
+                        read += made;
+                        kept.0.insert(name, *value);
+                    }
+                }
+                let mut context = CelContext::with_env(ENVIRONMENT.clone());
+                context.set_variable_resolver(&kept);
+                for (name, seen) in &visible {
+                    if !matches!(seen, Seen::Kept(..)) {
+                        context.add_variable_as_val(*name, convert::seen_to_val(seen, &mut read));
+                    }
+                }
+                add_functions(&mut context, scope);
+                evaluate(&context)
+            });
+            let enough = scope.meter().is_none_or(|meter| meter.take(spent.cost.saturating_add(read)));
+            match (spent.over, enough) {
+                (false, true) => Ok(spent.value),
+                (true, true) if left >= budget::MAX_COST => Err(self.too_much(&format!(
+                    "it costs too much: what it reads, compares and makes is more than {}",
+                    Bytes(budget::MAX_COST)
+                ))),
+                _ => Err(self.too_much(&plan_costs_too_much())),
+            }
+        })
+    }
+
+    fn too_much(&self, message: &str) -> ExprError {
+        ExprError { hint: Some(LESS.into()), costly: true, ..ExprError::new(message, 0..self.0.text.len()) }
     }
 
     fn describe(&self, error: &cel::ExecutionError) -> ExprError {
@@ -212,7 +302,7 @@ impl Expr {
             }
             cel::ExecutionError::FunctionError { function, message } => {
                 match bounds::written_name(function) {
-                    "loop" | "made" => message.clone(),
+                    "" | "budget" => message.clone(),
                     name => format!("`{name}`: {message}"),
                 }
             }
@@ -221,22 +311,41 @@ impl Expr {
             }
             other => lower_first(&other.to_string()),
         };
-        ExprError::new(message, whole)
+        ExprError::new(cut(message), whole)
     }
+}
+
+/// A message that quotes a value may be as long as the value.
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate((0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0));
+        message.push('…');
+    }
+    message
 }
 
 /// Adds Shakedown's own functions. None has a clock, randomness or side effects.
 fn add_functions(context: &mut CelContext<'_, '_>, scope: &Scope) {
     let outside = scope.outside();
     let for_env = outside.clone();
+    // A file is one thing in one evaluation.
+    let loaded: Mutex<HashMap<Arc<String>, Value>> = Mutex::default();
     let added = [
         context.add_function("load", move |ftx: &FunctionContext, path: Arc<String>| {
-            let value = outside.load(&path).map_err(|message| ftx.error(message))?;
-            Ok::<_, cel::ExecutionError>(convert::to_cel(&value))
+            let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            if !loaded.contains_key(&path) {
+                budget::spend(LOADING)?;
+                let value = outside.load(&path).map_err(|message| ftx.error(message))?;
+                loaded.insert(path.clone(), value);
+            }
+            let value = loaded.get(&path).unwrap_or(&Value::Null);
+            budget::spend(size_of(value, budget::MAX_COST))?;
+            Ok::<_, cel::ExecutionError>(convert::to_cel(value))
         }),
         context.add_function("env", move |ftx: &FunctionContext, name: Arc<String>| {
             let value =
                 for_env.env(&name).ok_or_else(|| ftx.error(format!("the variable `{name}` is not set")))?;
+            budget::spend(value.len() as u64)?;
             Ok::<_, cel::ExecutionError>(CelValue::String(Arc::new(value)))
         }),
         context.add_function("basename", |path: Arc<String>| -> String {

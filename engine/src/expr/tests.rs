@@ -141,3 +141,5 @@ fn maps_are_gone_over_by_sorted_key_each_time() {
         assert_eq!(failing.eval(&scope).expect_err("divides by zero").message, "division by zero");
     }
 }
+
+mod cost;

@@ -137,10 +137,7 @@ impl Job {
             Some(when) => match when.truth(&self.scope) {
                 Ok(true) => Ok(None),
                 Ok(false) => Ok(Some(SkipReason::When)),
-                Err(error) => {
-                    let message = format!("`when: {}`: {}", when.text(), error.message);
-                    Err(StepError::new(ErrorClass::Invalid, message))
-                }
+                Err(error) => Err(error.of(&format!("`when: {}`", when.text()))),
             },
         }
     }
@@ -330,10 +327,7 @@ pub(crate) fn expectation(expect: &crate::expr::Expr, out: &Value, scope: &Scope
             error.details = values;
             Err(error)
         }
-        Err(error) => {
-            let message = format!("`expect: {}`: {}", expect.text(), error.message);
-            Err(StepError::new(ErrorClass::Invalid, message))
-        }
+        Err(error) => Err(error.of(&format!("`expect: {}`", expect.text()))),
     }
 }
 

@@ -3,13 +3,14 @@
 use super::{
     Each, Forecast, PLAN_VERSION, Place, Plan, PlanProblem, PlannedStep, diagnostics,
     fixed::{Fixed, any_run},
+    preview::{Preview, preview},
     render::{render, with_each},
 };
 use crate::{
     event::{Phase, StepId},
-    expr::{Expr, Outside, Scope},
+    expr::{Expr, LESS, Outside, Scope, plan_costs_too_much},
     graph::{self, Graph},
-    playbook::{Body, Part, Playbook, RetryDef, RetryPolicy, StepDef, Template},
+    playbook::{Body, Playbook, RetryDef, RetryPolicy, StepDef, Template},
     quantity::Millis,
     registry::Registry,
     step::{Description, ParamsView, RunInfo},
@@ -76,6 +77,9 @@ pub fn build(playbook: &Playbook, inputs: &Inputs, registry: &Registry) -> Resul
         places: BTreeMap::new(),
     };
     let mut steps = builder.steps(&graph);
+    if builder.problems.is_empty() && fixed.scope.meter().is_some_and(|meter| meter.left() == 0) {
+        builder.problems.push(PlanProblem::new(plan_costs_too_much()).hint(LESS));
+    }
     if !builder.problems.is_empty() {
         return Err(builder.problems);
     }
@@ -267,7 +271,9 @@ impl Builder<'_> {
             None => def.id.clone(),
         };
         let step = self.registry.get(&def.body.kind)?;
-        let (value, unknown) = preview_map(&def.body.params, &scope);
+        let mut preview = Preview::new(&scope);
+        let (value, unknown) = preview.map(&def.body.params);
+        let costly = preview.costly;
         let description = step.describe(&ParamsView::new(&value, &unknown));
         if unknown.is_empty()
             && let Err(error) = step.accepts(&value)
@@ -275,6 +281,11 @@ impl Builder<'_> {
             self.problems.push(PlanProblem::new(format!("`{id}`: {}", error.message)).at(def.span));
         }
         let forecast = self.first_forecast(def, &scope, unknown.is_empty(), &description);
+        // Where all of them together cost too much, that is told once.
+        let told = !self.problems.is_empty() && scope.meter().is_some_and(|meter| meter.left() == 0);
+        if let (Some(error), false) = (costly, told || matches!(forecast, Forecast::Skipped(_))) {
+            self.problems.push(PlanProblem::of(&format!("`{id}`"), error).at(def.span));
+        }
         let timeout = self.timeout(def, &scope, &description);
         let retry = self.retry(def, &scope);
         let lock = def.lock.as_ref().and_then(|lock| match render(lock, &scope) {
@@ -431,63 +442,4 @@ fn body_of(def: &StepDef, each: Option<&Each>, scope: &Scope) -> Body {
         on => on,
     };
     body
-}
-
-/// The parameters as far as they are known, and the top-level keys below which something is not.
-pub(crate) fn preview_map(params: &Template, scope: &Scope) -> (Value, BTreeSet<String>) {
-    let mut unknown = BTreeSet::new();
-    let value = match params {
-        Template::Map(entries) => {
-            let mut map = Map::new();
-            for (key, template) in entries {
-                let (value, known) = preview(template, scope);
-                if !known {
-                    unknown.insert(key.clone());
-                }
-                map.insert(key.clone(), value);
-            }
-            Value::Object(map)
-        }
-        other => preview(other, scope).0,
-    };
-    (value, unknown)
-}
-
-/// A template as far as it is known: an expression that is not stands as its text.
-fn preview(template: &Template, scope: &Scope) -> (Value, bool) {
-    match template {
-        Template::Expr(expr) => match is_known(expr, scope).then(|| expr.eval(scope)) {
-            Some(Ok(value)) => (value, true),
-            _ => (Value::String(format!("${{{{ {} }}}}", expr.text())), false),
-        },
-        Template::Text(parts) => {
-            let mut known = true;
-            let text = parts.iter().map(|part| match part {
-                Part::Text(text) => text.clone(),
-                Part::Expr(expr) => {
-                    let (value, is_known) = preview(&Template::Expr(expr.clone()), scope);
-                    known &= is_known;
-                    value.as_str().map_or(value.to_string(), str::to_owned)
-                }
-            });
-            let text = text.collect();
-            (Value::String(text), known)
-        }
-        Template::List(items) => {
-            let (values, known): (Vec<Value>, Vec<bool>) =
-                items.iter().map(|item| preview(item, scope)).unzip();
-            (Value::Array(values), known.into_iter().all(|known| known))
-        }
-        Template::Map(entries) => {
-            let mut known = true;
-            let map = entries.iter().map(|(key, template)| {
-                let (value, is_known) = preview(template, scope);
-                known &= is_known;
-                (key.clone(), value)
-            });
-            let map = map.collect();
-            (Value::Object(map), known)
-        }
-        Template::Literal(_) | Template::Condition(_) => (render(template, scope).unwrap_or_default(), true),
-    }
 }

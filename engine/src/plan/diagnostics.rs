@@ -1,6 +1,6 @@
 //! What a failed run looks at by itself: step types name what tells more about the things they touch.
 
-use super::{Forecast, PlannedStep, build::preview_map, fixed::Fixed, render::with_each};
+use super::{Forecast, PlannedStep, fixed::Fixed, preview::preview_map, render::with_each};
 use crate::{
     event::Phase,
     playbook::{Body, Keep, RetryPolicy, Template},

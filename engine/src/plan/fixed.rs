@@ -32,7 +32,7 @@ impl Fixed {
     pub(super) fn new(playbook: &Playbook, inputs: &Inputs, run: &RunInfo) -> Result<Self, Vec<PlanProblem>> {
         let dir = Path::new(&run.dir);
         let params = bind_params(playbook, &inputs.params, dir)?;
-        let mut scope = Scope::new(inputs.outside.clone());
+        let mut scope = Scope::new(inputs.outside.clone()).metered();
         scope.set("params", Value::Object(params.clone()));
         scope.set("run", serde_json::to_value(run).unwrap_or_default());
         // A var may hold the mark of a secret, whose place may be told by a var: the marks come first, for they depend

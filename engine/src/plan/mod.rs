@@ -9,6 +9,7 @@ mod drift;
 mod fixed;
 mod graph_lines;
 mod mermaid;
+mod preview;
 #[cfg(feature = "local")]
 mod probe;
 mod render;
@@ -324,6 +325,11 @@ pub struct PlanProblem {
 impl PlanProblem {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, span: None }
+    }
+
+    /// An error of what is named, with its hint.
+    pub(crate) fn of(what: &str, error: StepError) -> Self {
+        Self { message: format!("{what}: {}", error.message), hint: error.hint, span: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

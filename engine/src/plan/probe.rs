@@ -2,7 +2,8 @@
 
 use super::{
     Forecast, Plan, PlannedStep,
-    build::{is_known, knows_steps, preview_map, why_false},
+    build::{is_known, knows_steps, why_false},
+    preview::preview_map,
     scope_of,
 };
 use crate::{

@@ -3,38 +3,66 @@
 use super::{Each, Plan, PlannedStep};
 use crate::{
     error::{ErrorClass, StepError},
-    expr::{Expr, Scope},
+    expr::{Expr, Scope, size_of},
     playbook::{Body, Part, Template},
+    quantity::Bytes,
     secret::marks,
 };
 use serde_json::{Map, Value, json};
 
+/// The largest text or value that is rendered, as about so many bytes.
+pub(super) const MAX_RENDERED: u64 = 32 << 20;
+
 /// The value of a template.
 ///
 /// # Errors
-/// An expression has no value, or null, a list or a map stands inside text; class `invalid`.
+/// An expression has no value, null, a list or a map stands inside text, or it grows too large; class `invalid`.
 pub fn render(template: &Template, scope: &Scope) -> Result<Value, StepError> {
+    rendered(template, scope, &mut 0)
+}
+
+/// The same, where `size` bytes have been rendered before.
+fn rendered(template: &Template, scope: &Scope, size: &mut u64) -> Result<Value, StepError> {
+    let mut grow = |more: u64| {
+        *size = size.saturating_add(more);
+        match *size <= MAX_RENDERED {
+            true => Ok(()),
+            false => Err(StepError::new(
+                ErrorClass::Invalid,
+                format!("what is written here grows beyond {}", Bytes(MAX_RENDERED)),
+            )
+            .hint("give the step a file to read, or less")),
+        }
+    };
     Ok(match template {
         Template::Literal(value) => value.clone(),
-        Template::Expr(expr) => eval(expr, scope)?,
+        Template::Expr(expr) => {
+            let value = eval(expr, scope)?;
+            grow(size_of(&value, MAX_RENDERED))?;
+            value
+        }
         Template::Condition(expr) => Value::String(expr.text().to_owned()),
         Template::Text(parts) => {
             let mut text = String::new();
             for part in parts {
                 match part {
                     Part::Text(piece) => text.push_str(piece),
-                    Part::Expr(expr) => text.push_str(&as_text(expr, &eval(expr, scope)?)?),
+                    Part::Expr(expr) => {
+                        let piece = as_text(expr, &eval(expr, scope)?)?;
+                        grow(piece.len() as u64)?;
+                        text.push_str(&piece);
+                    }
                 }
             }
             Value::String(text)
         }
         Template::List(items) => {
-            Value::Array(items.iter().map(|item| render(item, scope)).collect::<Result<_, _>>()?)
+            Value::Array(items.iter().map(|item| rendered(item, scope, size)).collect::<Result<_, _>>()?)
         }
         Template::Map(entries) => {
             let mut map = Map::new();
             for (key, value) in entries {
-                map.insert(key.clone(), render(value, scope)?);
+                map.insert(key.clone(), rendered(value, scope, size)?);
             }
             Value::Object(map)
         }
@@ -59,8 +87,7 @@ pub fn render_body(body: &Body, scope: &Scope) -> Result<(Value, Option<String>)
 }
 
 fn eval(expr: &Expr, scope: &Scope) -> Result<Value, StepError> {
-    expr.eval(scope)
-        .map_err(|error| StepError::new(ErrorClass::Invalid, format!("`{}`: {}", expr.text(), error.message)))
+    expr.eval(scope).map_err(|error| error.of(&format!("`{}`", expr.text())))
 }
 
 fn as_text(expr: &Expr, value: &Value) -> Result<String, StepError> {

@@ -13,12 +13,12 @@ use std::{collections::BTreeMap, path::Path};
 pub(super) fn eval_vars(defs: &[Var], scope: &mut Scope) -> Result<Map<String, Value>, Vec<PlanProblem>> {
     let mut vars = Map::new();
     let mut problems = Vec::new();
-    scope.set("vars", Value::Object(vars.clone()));
+    scope.set("vars", Value::Object(Map::new()));
     for var in defs {
         match render(&var.value, scope) {
             Ok(value) => {
+                scope.put("vars", &var.name, value.clone());
                 vars.insert(var.name.clone(), value);
-                scope.set("vars", Value::Object(vars.clone()));
             }
             Err(error) => {
                 // A var that only fails because another one did is not worth a line of its own.

@@ -13,6 +13,7 @@ mod style;
 mod summary;
 pub mod template;
 mod time;
+mod turns;
 
 pub use escape::{escape, escape_lines, is_unsafe};
 pub use hint::hint;

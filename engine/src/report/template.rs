@@ -1,7 +1,10 @@
 //! Reports by handlebars templates of the user's: bounded, without partials and decorators.
 
-use super::{Summary, is_unsafe};
-use crate::quantity::{Bytes, Millis};
+use super::{Summary, is_unsafe, turns::Turns};
+use crate::{
+    expr::size_of,
+    quantity::{Bytes, Millis},
+};
 use handlebars::{Handlebars, handlebars_helper};
 use serde_json::Value;
 use std::io::{self, Write};
@@ -21,6 +24,7 @@ const STACK: usize = 64 << 20;
 /// A template that is fit to be rendered.
 pub struct Template {
     registry: Handlebars<'static>,
+    turns: Turns,
 }
 
 /// How values are written.
@@ -105,16 +109,21 @@ impl Template {
                 hint: Some("templates are handlebars: https://handlebarsjs.com/guide".into()),
             }
         })?;
-        Ok(Self { registry })
+        let turns = Turns::default();
+        turns.bound(&mut registry, "report");
+        Ok(Self { registry, turns })
     }
 
     /// The report.
     ///
     /// # Errors
-    /// It asks for a value that a report does not have, or grows too large.
+    /// It asks for a value that a report does not have, grows too large, or goes through too many parts of blocks.
     pub fn render(&self, summary: &Summary) -> Result<String, TemplateError> {
         let mut out = Bounded { bytes: Vec::new(), full: false };
-        let rendered = stacker::grow(STACK, || self.registry.render_to_write("report", summary, &mut out));
+        let wrong = |message: String| TemplateError { message, hint: None };
+        let summary = serde_json::to_value(summary).map_err(|error| wrong(error.to_string()))?;
+        self.turns.begin(size_of(&summary, u64::MAX));
+        let rendered = stacker::grow(STACK, || self.registry.render_to_write("report", &summary, &mut out));
         if out.full {
             let message = format!("the report grows beyond {}", Bytes(MAX_REPORT as u64));
             return Err(TemplateError { message, hint: Some("loop over less".into()) });
@@ -124,6 +133,12 @@ impl Template {
                 (Some(line), Some(column)) => format!("line {line}, column {column}: "),
                 _ => String::new(),
             };
+            if self.turns.over() {
+                return TemplateError {
+                    message: format!("{place}the blocks loop too often"),
+                    hint: Some("loop over less: each block inside another multiplies".into()),
+                };
+            }
             TemplateError {
                 message: format!("{place}{}", error.reason()),
                 hint: Some("the fields of a report are those of `--report json=FILE`".into()),

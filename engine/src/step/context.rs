@@ -257,7 +257,7 @@ impl Context {
         let fail = |message: String| StepError::new(ErrorClass::Invalid, message);
         let expr =
             Expr::compile(&condition.0).map_err(|e| fail(format!("`{}`: {}", condition.0, e.message)))?;
-        match expr.eval(&scope).map_err(|e| fail(format!("`{}`: {}", condition.0, e.message)))? {
+        match expr.eval(&scope).map_err(|error| error.of(&format!("`{}`", condition.0)))? {
             Value::Bool(truth) => Ok(truth),
             other => Err(fail(format!("`{}` is `{other}`, expected true or false", condition.0))),
         }

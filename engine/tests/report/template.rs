@@ -90,9 +90,28 @@ fn a_template_that_would_recurse_deep_is_refused() {
 }
 
 #[test]
+fn blocks_that_multiply_and_write_nothing_end() {
+    let each = "{{#each @root.phases}}{{#each @root.phases}}";
+    let end = "{{/each}}{{/each}}";
+    for inner in [
+        "",
+        "{{#if (eq @root.phases @root.phases)}}{{/if}}",
+        "{{#if playbook}}{{else}}{{#if playbook}}{{/if}}{{/if}}",
+    ] {
+        let text = each.repeat(20) + inner + &end.repeat(20);
+        let error = render(&text).unwrap_err();
+        assert!(error.starts_with("line 1, column ") && error.contains("loop too often"), "{inner}: {error}");
+    }
+    let template = Template::compile(&(each.repeat(20) + &end.repeat(20)), Escaping::Text).unwrap();
+    for _ in 0..2 {
+        assert!(template.render(&summary()).unwrap_err().hint.unwrap().contains("loop over less"));
+    }
+}
+
+#[test]
 fn a_report_without_bound_is_cut_off() {
     let each = "{{#each @root.phases}}{{#each @root.phases}}";
-    let text = each.repeat(8) + "{{json this}}" + &"{{/each}}{{/each}}".repeat(8);
+    let text = each.repeat(8) + &"{{json @root.phases}}".repeat(20) + &"{{/each}}{{/each}}".repeat(8);
     let error = render(&text).unwrap_err();
     assert!(error.contains("grows beyond 64 MiB"), "{error}");
 }
