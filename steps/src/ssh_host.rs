@@ -2,6 +2,7 @@
 
 mod errors;
 mod feed;
+mod frame;
 mod greeting;
 mod guard;
 mod heed;
@@ -21,6 +22,7 @@ use engine::{
 };
 use errors::{connect_error, lost};
 use feed::{Data, hold};
+use frame::{Frame, Noise};
 use greeting::Groups;
 use guard::{Ended, Mark, guard};
 use line::Line;
@@ -53,6 +55,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Why a command ended whose connection may not even have broken.
 const LAPSED: &str = "no word of this run reached the host for 20 s, so the command was ended there";
+/// How long a host may refuse any command on a connection that has none, for it is slow to notice that the last one has
+/// ended; and the pauses between tries.
+const REFUSING: Duration = Duration::from_secs(5);
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// How often a command may lose its connection before it is given up.
 const LOSSES: u32 = 3;
 
@@ -155,6 +161,8 @@ enum Failure {
     NotSent(String),
     /// The connection broke after it was sent.
     Lost(String),
+    /// The host takes no further command on the connection; nothing was sent.
+    Refused(StepError),
     /// The host had no word of this run for too long and ended it; the connection may be good again.
     Lapsed,
     /// All else.
@@ -187,9 +195,15 @@ impl Host for SshHost {
                 }
             };
             let (mut pause, mut losses) = (FIRST_PAUSE, 0);
+            let mut refused = None;
             loop {
-                let session = match self.line.session(cancel).await {
-                    Ok(session) => session,
+                let used = match self.line.session(cancel).await {
+                    Ok(Some(used)) => used,
+                    Ok(None) if cancel.is_cancelled() => return Err(stopped()),
+                    Ok(None) => {
+                        self.make_room(cancel).await;
+                        continue;
+                    }
                     Err(error)
                         if error.class == ErrorClass::Unreachable && self.line.may_come_back().await =>
                     {
@@ -202,6 +216,7 @@ impl Host for SshHost {
                     }
                     Err(error) => return Err(error),
                 };
+                let session = used.session.clone();
                 let tried = match self.settle(&session, cancel).await {
                     Ok(machine) => {
                         if self.groups && machine.groups == Groups::None {
@@ -222,6 +237,19 @@ impl Host for SshHost {
                         return Err(self.ended_for_sure(&session, error).await);
                     }
                     Err(Failure::Final(error)) => return Err(error),
+                    Err(Failure::Refused(error)) => {
+                        let since = *refused.get_or_insert_with(tokio::time::Instant::now);
+                        if !self.line.refused(&used) {
+                            if since.elapsed() > REFUSING {
+                                return Err(error);
+                            }
+                            if cancel.is_cancelled() {
+                                return Err(stopped());
+                            }
+                            self.make_room(cancel).await;
+                        }
+                        continue;
+                    }
                     Err(Failure::NotSent(why)) => (connect_error(self.spec(), &why), false),
                     Err(Failure::Lost(why)) => (lost(self.spec(), &program, &why), true),
                     Err(Failure::Lapsed) => (lost(self.spec(), &program, LAPSED), true),
@@ -265,9 +293,25 @@ impl SshHost {
             return error;
         }
         let never = Cancel::never();
-        match tokio::time::timeout(END, self.settle(session, &never)).await {
+        let settled = async {
+            loop {
+                match self.settle(session, &never).await {
+                    Err(Failure::Refused(_)) => self.make_room(&never).await,
+                    settled => return settled,
+                }
+            }
+        };
+        match tokio::time::timeout(END, settled).await {
             Ok(Ok(_)) => StepError { outcome_unknown: false, ..error },
             _ => error,
+        }
+    }
+
+    /// Waits a moment for other commands to end.
+    async fn make_room(&self, cancel: &Cancel) {
+        tokio::select! {
+            () = tokio::time::sleep(ROOM_PAUSE) => {}
+            () = cancel.cancelled() => {}
         }
     }
 
@@ -293,7 +337,7 @@ impl SshHost {
         let mut child = tokio::select! {
             child = command.spawn() => child.map_err(|error| {
                 let failure = self.not_started(&error);
-                if let Failure::Final(_) = failure {
+                if let Failure::Final(_) | Failure::Refused(_) = failure {
                     doubt.dispel();
                 }
                 failure
@@ -314,7 +358,10 @@ impl SshHost {
         let all_sent = AtomicBool::new(false);
         let mut lease = Some(Box::pin(hold(stdin, &guarded.ahead, data, &exec.moved, &all_sent)));
         let last_line = tokio::sync::Notify::new();
-        let stderr = heed::Heed::new(stderr, &guarded, &last_line);
+        let (begin, end) = guarded.frame();
+        let (quiet, noise) = (Noise::default(), Noise::default());
+        let stdout = Frame::new(stdout, begin.clone(), Some(end), &quiet);
+        let stderr = heed::Heed::new(Frame::new(stderr, begin, None, &noise), &guarded, &last_line);
         let mut drain =
             Box::pin(async { tokio::try_join!(out.copy(stdout, sink), err.read(stderr)).map(|_| ()) });
         let mut wait = Box::pin(child.wait());
@@ -374,7 +421,9 @@ impl SshHost {
         }
         let Some(ended) = ended else {
             return Err(match status {
-                Some(Ok(status)) => Failure::Final(self.no_shell(&status, &stderr)),
+                Some(Ok(status)) => Failure::Final(
+                    self.no_shell(&status, &[noise.into_bytes(), quiet.into_bytes(), stderr].concat()),
+                ),
                 Some(Err(error)) => Failure::Lost(chain(&error)),
                 None => Failure::Lost("no answer".into()),
             });
@@ -435,12 +484,12 @@ impl SshHost {
     fn not_started(&self, error: &openssh::Error) -> Failure {
         let text = chain(error);
         match error {
-            openssh::Error::SshMux(_) if text.contains("refused the request") => Failure::Final(
+            openssh::Error::SshMux(_) if text.contains("refused the request") => Failure::Refused(
                 StepError::new(
                     ErrorClass::Busy,
-                    format!("host `{}` allows no further command on the connection", self.spec().name),
+                    format!("host `{}` allows no command on a connection", self.spec().name),
                 )
-                .hint("raise MaxSessions in the sshd_config of the host to 10 or more")
+                .hint("MaxSessions in the sshd_config of the host must be at least 1")
                 .detail(text),
             ),
             openssh::Error::InvalidCommand => {

@@ -101,15 +101,17 @@ while read -r beat; do kill -s KILL "$t"; { sleep PATIENCE; end; } & t=$!; done
 end
 "#;
 
-/// The guard. After its last line it waits for the end of its lease, but not longer than for a beat, for the line may be
+/// The guard. It marks where the output of the command begins and ends, for what a login prints by itself is none of it. After its last line it waits for the end of its lease, but not longer than for a beat, for the line may be
 /// cut: the client of OpenSSH loses what stderr still holds when the end of a session reaches it together with it. The command is over only when its
 /// control group, if it has one, is empty. Words in capitals are placeholders; the rest is for any POSIX sh with `setsid` and
 /// `grep`.
 const GUARD: &str = r#"
 n=NONCE; d=DOG; q=; z=; G=; unset CDPATH
+printf '%s begins\n' "$n"; printf '%s begins\n' "$n" >&2
 trap z=1 USR1
 exec 3<&0 </dev/null
 say() {
+  printf '%s ends\n' "$n"
   printf '\n%s %s %s\n' "$n" "$1" "$2" >&2
   exec >/dev/null 2>&1
   sleep PATIENCE 3<&- & t=$!
@@ -292,6 +294,11 @@ impl Guarded {
             Some(at) => seen[at + mark.len()..].contains(&b'\n'),
             None => false,
         }
+    }
+
+    /// The lines between which the output stands.
+    pub(super) fn frame(&self) -> (Vec<u8>, Vec<u8>) {
+        (format!("{} begins\n", self.nonce).into_bytes(), format!("{} ends\n", self.nonce).into_bytes())
     }
 
     /// How many bytes the guard adds to stderr at most.

@@ -12,7 +12,13 @@ use engine::{
     host::{Cancel, Exec},
 };
 use openssh::Session;
-use std::sync::{Arc, Mutex as Plain, PoisonError, Weak};
+use std::{
+    sync::{
+        Arc, Mutex as Plain, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::Instant,
@@ -72,22 +78,24 @@ pub(super) struct Line {
     doubts: Plain<Vec<String>>,
     /// Held by the one that ends them.
     sweeping: Mutex<()>,
-    /// Where the connection leads.
+    /// Where the connections lead.
     known: Mutex<Known>,
+    /// How many commands the host allows on one connection, as far as it has refused one.
+    most: AtomicUsize,
 }
 
-/// What a connection was told when it was made.
+/// What connections were told when they were made.
 #[derive(Default)]
 pub(super) struct Known {
-    session: Weak<Session>,
+    sessions: Vec<Weak<Session>>,
     machine: Option<Machine>,
 }
 
 impl Known {
     /// What this connection was told.
     pub(super) fn of(&self, session: &Arc<Session>) -> Option<&Machine> {
-        let same = std::ptr::eq(self.session.as_ptr(), Arc::as_ptr(session));
-        self.machine.as_ref().filter(|_| same)
+        let told = self.sessions.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(session)));
+        self.machine.as_ref().filter(|_| told)
     }
 
     /// A connection has been told this.
@@ -100,14 +108,22 @@ impl Known {
         {
             return Err(before.identity.clone().unwrap_or_else(|| before.view.clone()));
         }
-        (self.session, self.machine) = (Arc::downgrade(session), Some(machine));
+        self.sessions.retain(|known| known.strong_count() > 0);
+        self.sessions.push(Arc::downgrade(session));
+        self.machine = Some(machine);
         Ok(())
     }
 }
 
+/// How long no further connection is made where one was refused.
+const NO_MORE: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 struct State {
-    session: Option<Arc<Session>>,
+    /// One, and more where the host allows few commands on each.
+    connections: Vec<Connection>,
+    /// When a further connection could not be made.
+    no_more: Option<Instant>,
     /// The last try to connect that failed, and when.
     failed: Option<(Instant, StepError)>,
     /// Since when it is known to be away: it broke, or could not be made.
@@ -116,10 +132,36 @@ struct State {
     met: bool,
 }
 
+struct Connection {
+    session: Arc<Session>,
+    /// How many commands use it.
+    busy: Arc<AtomicUsize>,
+}
+
+/// A connection that a command uses.
+pub(super) struct Use {
+    pub(super) session: Arc<Session>,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    fn used(&self) -> Use {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Use { session: self.session.clone(), busy: self.busy.clone() }
+    }
+}
+
 impl Line {
     pub(super) fn new(link: Link) -> Self {
         let (state, doubts) = (Mutex::default(), Plain::default());
-        Self { link, state, doubts, sweeping: Mutex::default(), known: Mutex::default() }
+        let most = AtomicUsize::new(usize::MAX);
+        Self { link, state, doubts, sweeping: Mutex::default(), known: Mutex::default(), most }
     }
 
     /// Where the connection leads; others wait until this has been learnt or dropped.
@@ -129,18 +171,24 @@ impl Line {
 
     /// The connection, if it has been made.
     pub(super) async fn made(&self) -> Option<Arc<Session>> {
-        self.state.lock().await.session.clone()
+        self.state.lock().await.connections.first().map(|first| first.session.clone())
     }
 
-    /// The connection; it is made if there is none.
-    pub(super) async fn session(&self, cancel: &Cancel) -> Result<Arc<Session>, StepError> {
+    /// A connection that has room for a command; it is made if there is none. None where all are full, and a further one
+    /// could not be made a moment ago.
+    pub(super) async fn session(&self, cancel: &Cancel) -> Result<Option<Use>, StepError> {
         let asked = Instant::now();
         let mut state = tokio::select! {
             state = self.state.lock() => state,
             () = cancel.cancelled() => return Err(self.stopped()),
         };
-        if let Some(session) = &state.session {
-            return Ok(session.clone());
+        let most = self.most.load(Ordering::Relaxed);
+        if let Some(free) = state.connections.iter().find(|one| one.busy.load(Ordering::Relaxed) < most) {
+            return Ok(Some(free.used()));
+        }
+        let further = !state.connections.is_empty();
+        if further && state.no_more.is_some_and(|when| when.elapsed() < NO_MORE) {
+            return Ok(None);
         }
         // Who waited for another's try need not find out again that the host is away.
         if let Some((when, error)) = &state.failed
@@ -155,7 +203,14 @@ impl Line {
         match self.link.connect(away, cancel).await {
             Ok(session) => {
                 (state.away_since, state.met) = (None, true);
-                Ok(state.session.insert(session).clone())
+                let connection = Connection { session, busy: Arc::default() };
+                let used = connection.used();
+                state.connections.push(connection);
+                Ok(Some(used))
+            }
+            Err(error) if further && error.class != ErrorClass::Cancelled => {
+                state.no_more = Some(Instant::now());
+                Ok(None)
             }
             Err(error) => {
                 if error.class != ErrorClass::Cancelled {
@@ -165,6 +220,13 @@ impl Line {
                 Err(error)
             }
         }
+    }
+
+    /// The host refused a command on a connection. False if the connection had no other: then less cannot be asked of it.
+    pub(super) fn refused(&self, used: &Use) -> bool {
+        let others = used.busy.load(Ordering::Relaxed).saturating_sub(1);
+        self.most.fetch_min(others.max(1), Ordering::Relaxed);
+        others > 0
     }
 
     /// Whether a host that does not answer is worth waiting for: it was there before, and is not away for long.
@@ -181,24 +243,27 @@ impl Line {
     /// Drops a connection that broke, unless another command has made a new one already.
     pub(super) async fn forget(&self, broken: &Arc<Session>) {
         let mut state = self.state.lock().await;
-        if state.session.as_ref().is_some_and(|now| Arc::ptr_eq(now, broken)) {
-            state.session = None;
+        let before = state.connections.len();
+        state.connections.retain(|one| !Arc::ptr_eq(&one.session, broken));
+        if state.connections.is_empty() && before > 0 {
             state.away_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Ends the connection; returns when its process has ended.
+    /// Ends the connections; returns when their processes have ended.
     pub(super) async fn close(&self) {
-        let Some(session) = self.state.lock().await.session.take() else { return };
-        let master = link::master_of(&session).await;
-        // A connection that is gone needs no end; its folder goes with the session either way.
-        match Arc::try_unwrap(session) {
-            Ok(session) => drop(tokio::time::timeout(END, session.close()).await),
-            Err(shared) => drop(shared),
-        }
-        // The request to end is answered before the process has ended: nothing of ours may outlive the run.
-        if let Some(master) = master {
-            master.await_end().await;
+        let connections = std::mem::take(&mut self.state.lock().await.connections);
+        for Connection { session, .. } in connections {
+            let master = link::master_of(&session).await;
+            // A connection that is gone needs no end; its folder goes with the session either way.
+            match Arc::try_unwrap(session) {
+                Ok(session) => drop(tokio::time::timeout(END, session.close()).await),
+                Err(shared) => drop(shared),
+            }
+            // The request to end is answered before the process has ended: nothing of ours may outlive the run.
+            if let Some(master) = master {
+                master.await_end().await;
+            }
         }
     }
 

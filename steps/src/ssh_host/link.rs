@@ -169,8 +169,9 @@ async fn end_group(ssh: &mut Child) {
 
 /// What no setting of a user changes, on the way as at its end: nothing is asked, no key of a host is accepted unseen,
 /// nothing is forwarded, and no connection outlives the run. One that the user has made before is used, as for a jump host
-/// that wants a password.
+/// that wants a password. What ssh says is read here, so that its users cannot silence it.
 const ALWAYS: &str = "\
+LogLevel INFO
 BatchMode yes
 StrictHostKeyChecking yes
 UpdateHostKeys no

@@ -1,5 +1,6 @@
 //! Against a real sshd on the loopback.
 
+mod logins;
 mod losses;
 mod machines;
 mod values;
