@@ -1,5 +1,7 @@
 //! The connection: opened within a limit, given up with the run, its errors told in words that hold no secret.
 
+mod replies;
+
 use super::{
     Params,
     address::{Address, Place},
@@ -15,6 +17,7 @@ use redis::{
     Value as Reply,
     aio::{ConnectionLike, MultiplexedConnection},
 };
+use replies::Bounded;
 use std::{future::Future, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -245,8 +248,9 @@ async fn handshake(
     let stream = dial(to, ca, place).await?;
     // Answers have limits of this module's own, which know whether something was changed.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let (connection, driver) =
-        MultiplexedConnection::new_with_config(login, stream, config).await.map_err(Trouble::Server)?;
+    let (connection, driver) = MultiplexedConnection::new_with_config(login, Bounded::new(stream), config)
+        .await
+        .map_err(Trouble::Server)?;
     Ok((connection, tokio::spawn(driver)))
 }
 

@@ -68,7 +68,7 @@ pub struct Params {
     /// For `check: schema`: the columns that it must have.
     #[serde(default)]
     columns: Vec<String>,
-    /// How many rows of a query are kept; 1000 if not given.
+    /// How many rows of a query are kept; 1000 if not given, and never more than 1 MiB of them.
     #[serde(default)]
     max_rows: Option<usize>,
     /// How long to wait for a lock that another program holds; 30 s if not given.

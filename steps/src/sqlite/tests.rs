@@ -250,3 +250,18 @@ async fn what_is_no_file_is_refused_at_once_whatever_is_asked() {
         }
     }
 }
+
+#[tokio::test]
+async fn rows_are_kept_up_to_a_mebibyte_and_counted_beyond() {
+    let bench = Bench::new();
+    let (path, owner) = database(&bench);
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20) \
+                INSERT INTO t (name, data) SELECT printf('%100000d', i), zeroblob(1000000) FROM n";
+    owner.execute_batch(fill).unwrap();
+    let query = |sql: &str| json!({ "database": path, "query": sql });
+    let out = bench.start("sqlite", query("SELECT name FROM t")).await.result.unwrap();
+    assert_eq!((&out["count"], out["rows"].as_array().unwrap().len()), (&json!(20), 10));
+    let error = bench.start("sqlite", query("SELECT data FROM t")).await.result.unwrap_err();
+    assert!(error.class == ErrorClass::Invalid && error.message.contains("2000000 bytes"), "{error:?}");
+    assert!(error.hint.unwrap().contains("substr"));
+}
