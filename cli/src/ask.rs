@@ -65,14 +65,21 @@ impl Asker for Prompt {
                     let text = question(failed, &out);
                     // A thread of its own, and no task: a signal may end the run while it waits for a line that
                     // never comes, and a runtime waits for its tasks.
-                    thread::spawn(move || {
+                    let asking = thread::Builder::new().name("ask".into()).spawn(move || {
                         screen.pause();
                         out.tell(&text);
                         let decision = read(&out);
                         screen.resume();
                         let _interrupted = answer.send(decision);
                     });
-                    answered.await.unwrap_or(Decision::Quit)
+                    match asking {
+                        Ok(_) => answered.await.unwrap_or(Decision::Quit),
+                        Err(error) => {
+                            self.out
+                                .warning(&format!("nobody can be asked: no thread can be started: {error}"));
+                            Decision::Quit
+                        }
+                    }
                 }
             }
         })

@@ -1,7 +1,7 @@
 //! Why a command did not do its work.
 
 use crate::{INVALID, out::Out};
-use engine::{diagnostic::Diagnostics, journal::JournalError, report::escape};
+use engine::{diagnostic::Diagnostics, journal::JournalError, local::reading, report::escape};
 
 /// The exit code when the engine or the environment failed.
 const ENVIRONMENT: u8 = 5;
@@ -21,6 +21,12 @@ impl Failure {
     /// The command line, a playbook or a param is wrong.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self { code: INVALID, message: Some(message.into()), hint: None, text: None }
+    }
+
+    /// A file that was named cannot be read.
+    pub(crate) fn unread(named: &str, error: &std::io::Error) -> Self {
+        let hint = reading::hint(error);
+        Self { hint, ..Self::invalid(format!("cannot read `{named}`: {error}")) }
     }
 
     /// The machine does not let us.
@@ -54,6 +60,11 @@ impl Failure {
     /// What went wrong, in one line.
     pub(crate) fn message(&self) -> String {
         self.message.clone().unwrap_or_default()
+    }
+
+    /// What to do about it.
+    pub(crate) fn own_hint(&self) -> Option<&String> {
+        self.hint.as_ref()
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

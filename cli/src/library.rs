@@ -28,10 +28,9 @@ impl Library for Files<'_> {
         let path = plain(&Path::new(&from.name).parent().unwrap_or_else(|| Path::new("")).join(name));
         let shown = path.display().to_string();
         match self.dir.join(&path).metadata() {
-            Ok(found) if found.is_file() => {
-                text_of(&shown, self.dir).map_err(|failure| (failure.message(), None))
+            Ok(_) => {
+                text_of(&shown, self.dir).map_err(|failure| (failure.message(), failure.own_hint().cloned()))
             }
-            Ok(_) => Err((format!("`{shown}` is no file"), None)),
             Err(error) => {
                 let hint = match bundled::FRAGMENTS.iter().any(|fragment| fragment.name == name) {
                     true => format!("did you mean `{BUNDLED}{name}`?"),

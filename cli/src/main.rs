@@ -17,6 +17,7 @@ mod report;
 mod runner;
 mod saved;
 mod services;
+mod signals;
 mod state;
 mod watch;
 mod wrap;
@@ -24,7 +25,11 @@ mod wrap;
 use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};
 use failure::Failure;
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 /// The exit code of an invalid command line, playbook or param.
 const INVALID: u8 = 3;
@@ -38,7 +43,12 @@ fn main() -> ExitCode {
     match parse(&args) {
         Ok(cli) => {
             let out = out::Out::new(&cli.global);
-            let done = run(&cli, &out);
+            signals::survive_large_files();
+            // What was said of a panic stands above.
+            let done = panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &out))).unwrap_or_else(|_| {
+                Err(Failure::environment("the program broke off: this is a mistake of Shakedown")
+                    .hint("what a run may have left is found by: shakedown recover"))
+            });
             ExitCode::from(done.unwrap_or_else(|failure| failure.print(&out)))
         }
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use clap::Args;
-use engine::playbook::yaml_value;
+use engine::{local::reading, playbook::yaml_value};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -43,11 +43,7 @@ impl ParamArgs {
 
 fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = path.display();
-    let cannot = |error: std::io::Error| Failure::invalid(format!("cannot read `{shown}`: {error}"));
-    if path.metadata().map_err(cannot)?.len() > MAX_FILE {
-        return Err(Failure::invalid(format!("`{shown}` is larger than 1 MiB")));
-    }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let text = reading::text(path, MAX_FILE).map_err(|error| Failure::unread(&shown.to_string(), &error))?;
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let value = match is_json {
         true => serde_json::from_str(&text).map_err(|error| error.to_string()),

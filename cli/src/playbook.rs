@@ -5,12 +5,12 @@ use clap::Args;
 use engine::{
     Registry, Source,
     diagnostic::{Code, Diagnostic, Diagnostics, decode, did_you_mean},
+    local::reading,
     plan::{self, Plan, PlanProblem},
     playbook::{self, Inventory, MAX_BYTES, Playbook},
     report::escape,
 };
 use std::{
-    fs::File,
     io::{ErrorKind, Read},
     path::Path,
     sync::Arc,
@@ -23,7 +23,8 @@ pub(crate) const HERE: &str = "";
 pub(crate) fn source(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
     match dir.join(given).metadata() {
         Ok(found) if found.is_file() => text_of(given, dir),
-        Ok(_) => bundled(given).ok_or_else(|| Failure::invalid(format!("`{given}` is no file"))),
+        // A folder, for example, may have the name of a bundled one.
+        Ok(_) => bundled(given).map_or_else(|| text_of(given, dir), Ok),
         Err(error) if error.kind() == ErrorKind::NotFound => bundled(given).ok_or_else(|| unknown(given)),
         Err(error) => Err(Failure::invalid(format!("cannot read `{given}`: {error}"))),
     }
@@ -31,10 +32,11 @@ pub(crate) fn source(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
 
 /// The text of a file, seen from the folder `dir`; it keeps the name that was given.
 pub(crate) fn text_of(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
-    let cannot = |error| Failure::invalid(format!("cannot read `{given}`: {error}"));
     let mut bytes = Vec::new();
-    let file = File::open(dir.join(given)).map_err(cannot)?;
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    // One byte more than is allowed, so that the reader can tell that it is too large.
+    let read = reading::open(&dir.join(given))
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::unread(given, &error))?;
     decode(given, bytes).map_err(Failure::bad_text)
 }
 

@@ -1,9 +1,12 @@
 //! `--report FORMAT=FILE`: opened before the run begins, written when it is over.
 
 use crate::{failure::Failure, out::Out};
-use engine::report::{
-    Summary, json,
-    template::{Escaping, Template},
+use engine::{
+    local::reading,
+    report::{
+        Summary, json,
+        template::{Escaping, Template},
+    },
 };
 use std::{
     fs::File,
@@ -134,9 +137,8 @@ fn read_template(path: &str) -> Result<String, Failure> {
     let most = engine::report::template::MAX_TEMPLATE as u64;
     let mut text = String::new();
     // One byte more than is allowed, so that the template itself can tell that it is too large.
-    File::open(path)
-        .and_then(|file| file.take(most + 1).read_to_string(&mut text))
-        .map_err(|error| Failure::invalid(format!("cannot read the template `{path}`: {error}")))?;
+    let read = reading::open(Path::new(path)).and_then(|file| file.take(most + 1).read_to_string(&mut text));
+    read.map_err(|error| Failure::unread(path, &error))?;
     Ok(text)
 }
 

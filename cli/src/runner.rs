@@ -8,7 +8,8 @@ use crate::{
     out::Out,
     plain::Plain,
     report::Report,
-    services,
+    services::{self, Workers},
+    signals::{self, UnderWay},
     watch::{View, Watch},
 };
 use clap::Args;
@@ -25,7 +26,6 @@ use engine::{
     },
 };
 use std::{path::PathBuf, sync::Arc};
-use tokio::runtime::Runtime;
 
 /// What is written beside the terminal.
 #[derive(Args, Debug, Default)]
@@ -40,18 +40,16 @@ pub(crate) struct OutputArgs {
 
 /// The runtime of a run, which already listens to signals.
 pub(crate) struct Stage {
-    runtime: Runtime,
+    runtime: Workers,
     signals: Signals,
+    under_way: UnderWay,
 }
 
 impl Stage {
     pub(crate) fn new() -> Result<Self, Failure> {
         let runtime = services::runtime()?;
-        let signals = {
-            let _within = runtime.enter();
-            Signals::listen()
-        };
-        Ok(Self { runtime, signals })
+        let (signals, under_way) = signals::of_a_run()?;
+        Ok(Self { runtime, signals, under_way })
     }
 }
 
@@ -122,10 +120,11 @@ impl Run {
         };
         let history = self.dead.as_ref().map(|dead| dead.history.as_slice()).unwrap_or_default();
         let summary = Summary::of(&self.plan, history);
-        let watch = Watch::start(summary.clone(), self.views(&summary, outputs.events, out));
+        let watch = Watch::start(summary.clone(), self.views(&summary, outputs.events, out))
+            .map_err(|error| services::no_threads(&error))?;
         let mut asker = Prompt { manner, screen: watch.screen(), out: *out };
         let mut reporters = vec![watch.reporter()];
-        let Stage { runtime, signals } = self.stage;
+        let Stage { runtime, signals, under_way } = self.stage;
         let ended = runtime.block_on(execute(Setup {
             plan: &self.plan,
             services: Arc::clone(&services),
@@ -141,6 +140,7 @@ impl Run {
             signals,
             faults,
         }));
+        drop(under_way);
         // What lives in it has ended with the run, unless that was given up; a folder that stays hurts nobody.
         if ended.as_ref().is_ok_and(|end| !end.aborted) {
             let _stays = std::fs::remove_dir_all(&self.scratch);

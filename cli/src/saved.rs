@@ -8,15 +8,14 @@ use crate::{
 };
 use engine::{
     Registry,
-    local::run_info,
+    local::{reading, run_info},
     plan::{Forecast, Inputs, PLAN_VERSION, Plan, PlannedStep, drift},
     report::escape,
     step::{Probe, Prospect, RunInfo},
 };
 use serde_json::{Value, json};
 use std::{
-    fs::File,
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -109,17 +108,7 @@ impl Target {
 fn is_plan(path: &Path) -> bool {
     let form =
         |text: Vec<u8>| serde_json::from_slice::<Value>(&text).ok()?.get("form")?.as_str().map(str::to_owned);
-    read(path).ok().and_then(form).is_some_and(|form| form == FORM)
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    // A pipe without a writer would hang us.
-    if !path.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no plain file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    reading::bytes(path, MAX).ok().and_then(form).is_some_and(|form| form == FORM)
 }
 
 /// The plan in a file, made anew for a run of now; refused with the difference if it would do anything else.
@@ -177,8 +166,7 @@ pub(crate) fn renewed(file: &Path, registry: &Registry, out: &Out) -> Result<Pla
 
 fn load(file: &Path) -> Result<Saved, Failure> {
     let shown = file.display();
-    let bytes =
-        read(file).map_err(|error| Failure::invalid(format!("cannot read the plan `{shown}`: {error}")))?;
+    let bytes = reading::bytes(file, MAX).map_err(|error| Failure::unread(&shown.to_string(), &error))?;
     let no_plan = |why: &str| {
         Failure::invalid(format!("`{shown}` holds no plan: {why}"))
             .hint("write one: shakedown plan PLAYBOOK --out FILE")

@@ -15,13 +15,16 @@ use engine::{
 };
 use std::{
     collections::BTreeMap,
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
+    ops::Deref,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Barrier, Mutex},
+    thread,
+    time::Duration,
 };
 use steps::ssh_host::{SshConnector, end_connections};
-use tokio::{runtime::Runtime, sync::Mutex};
+use tokio::runtime::Runtime;
 
 /// The working directory.
 pub(crate) fn working_dir() -> Result<PathBuf, Failure> {
@@ -34,12 +37,83 @@ pub(crate) fn outside(dir: &Path) -> Arc<dyn Outside> {
     Arc::new(LocalOutside::new(dir))
 }
 
-/// The runtime on which steps run.
-pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+/// The runtime on which steps run. Who drops it waits for a moment only: a thread that looks at a file system which does
+/// not answer may come back never, and all that must last is in the journal by then.
+pub(crate) struct Workers(Option<Runtime>);
+
+/// How long a thread may take to come back at the end.
+const COME_BACK: Duration = Duration::from_millis(500);
+/// How many threads are held for work that would hold up others. Where the system refuses more, what there is to do waits
+/// for these.
+const HELD: usize = 2;
+/// How many files the runtime opens, and a few more.
+const FILES: usize = 16;
+
+impl Deref for Workers {
+    type Target = Runtime;
+
+    #[expect(clippy::expect_used, reason = "it is there until the drop")]
+    fn deref(&self) -> &Runtime {
+        self.0.as_ref().expect("a runtime")
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(COME_BACK);
+        }
+    }
+}
+
+/// Starts threads.
+pub(crate) fn runtime() -> Result<Workers, Failure> {
+    let workers = cores();
+    require_files().and_then(|()| require_threads(workers + HELD + 1)).map_err(|error| no_threads(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_keep_alive(Duration::from_secs(24 * 60 * 60))
         .enable_all()
         .build()
-        .map_err(|error| Failure::environment(format!("cannot start threads: {error}")))
+        .map_err(|error| no_threads(&error))?;
+    let all_there = Arc::new(Barrier::new(HELD));
+    runtime.block_on(async {
+        let held: Vec<_> = (0..HELD)
+            .map(|_| {
+                let all_there = Arc::clone(&all_there);
+                tokio::task::spawn_blocking(move || all_there.wait())
+            })
+            .collect();
+        for one in held {
+            let _came = one.await;
+        }
+    });
+    Ok(Workers(Some(runtime)))
+}
+
+/// Whether as many files can be opened as the runtime takes for itself: without them it panics.
+fn require_files() -> std::io::Result<()> {
+    (0..FILES).map(|_| File::open("/dev/null")).collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// Whether so many threads can be started. The runtime itself panics where they cannot.
+fn require_threads(count: usize) -> std::io::Result<()> {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock();
+    let started: std::io::Result<Vec<_>> = (0..count)
+        .map(|_| {
+            let gate = Arc::clone(&gate);
+            thread::Builder::new().spawn(move || drop(gate.lock()))
+        })
+        .collect();
+    drop(closed);
+    started?.into_iter().for_each(|thread| drop(thread.join()));
+    Ok(())
+}
+
+pub(crate) fn no_threads(error: &std::io::Error) -> Failure {
+    Failure::environment(format!("cannot start threads: {error}"))
+        .hint("see how many there may be, and how many files: ulimit -u; ulimit -n")
 }
 
 /// How many local steps may work at once if nobody says so: the number of cores.
@@ -102,10 +176,10 @@ fn with_connector(
         local: Arc::new(LocalHost::of_run(&plan.run.id)),
         connector: Arc::new(set(SshConnector::new(scratch.join("ssh")).of_run(&plan.run.id))),
         hosts,
-        open: Mutex::default(),
+        open: tokio::sync::Mutex::default(),
         run: plan.run.clone(),
         scratch: scratch.to_owned(),
-        resident: Mutex::default(),
+        resident: tokio::sync::Mutex::default(),
         secrets: Arc::new(secrets::find(&plan.secrets)),
         degraded: Degradations::default(),
         looks_only: false,

@@ -5,6 +5,7 @@ use engine::{
     report::Summary,
 };
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -61,12 +62,16 @@ struct Messenger {
 
 impl Watch {
     /// Starts from what is known already: of a new run nothing.
-    pub(crate) fn start(summary: Summary, views: Vec<Box<dyn View>>) -> Self {
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start(summary: Summary, views: Vec<Box<dyn View>>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let unread = Arc::new(AtomicUsize::new(0));
         let read = unread.clone();
-        let thread = thread::spawn(move || watch(summary, views, &receiver, &read));
-        Self { sender, unread, thread }
+        let work = move || watch(summary, views, &receiver, &read);
+        let thread = thread::Builder::new().name("watch".into()).spawn(work)?;
+        Ok(Self { sender, unread, thread })
     }
 
     /// What the executor tells.

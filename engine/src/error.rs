@@ -183,8 +183,11 @@ impl StepError {
                 ErrorClass::Denied,
                 Some("run as a user that may, or check owner, mode and mount with: namei -l PATH"),
             ),
-            K::StorageFull | K::QuotaExceeded | K::FileTooLarge => {
+            K::StorageFull | K::QuotaExceeded => {
                 (ErrorClass::NoSpace, Some("free space first; see: df -h && df -i"))
+            }
+            K::FileTooLarge => {
+                (ErrorClass::NoSpace, Some("no file may become so large here; see: ulimit -f; df -hT PATH"))
             }
             K::ResourceBusy | K::WouldBlock => (ErrorClass::Busy, None),
             K::ConnectionRefused
@@ -201,6 +204,10 @@ impl StepError {
         };
         let mut made = Self::new(class, format!("cannot {what}: {error}"));
         made.hint = hint.map(str::to_owned);
+        #[cfg(feature = "local")]
+        {
+            made.hint = made.hint.or_else(|| crate::local::reading::hint(error));
+        }
         made
     }
 }

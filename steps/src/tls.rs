@@ -1,19 +1,14 @@
 //! Whom TLS connections trust: the machine's own certificate authorities, and one that a playbook names.
 
-use engine::{ErrorClass, StepError};
+use engine::{ErrorClass, StepError, local::reading};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use std::{
-    fs::OpenOptions,
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
-/// How much of a file with certificates is read, in bytes; all that distributions trust takes a quarter of it.
+/// The largest file with certificates, in bytes; all that distributions trust takes a quarter of it.
 const LARGEST: u64 = 1 << 20;
 
 /// The certificates that are trusted: those in the PEM file `ca` alone, if it is named, else the machine's.
@@ -23,24 +18,14 @@ fn roots(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, StepError> {
         // A machine without any is no reason to fail before it is known that one is needed.
         return Ok(found.certs);
     };
-    let pem = read(path).map_err(|error| StepError::io(format!("read `{path}`"), &error))?;
+    let read = reading::bytes(Path::new(path), LARGEST);
+    let pem = read.map_err(|error| StepError::io(format!("read `{path}`"), &error))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(StepError::new(ErrorClass::Invalid, format!("`{path}` holds no PEM certificate"))
             .hint(format!("openssl x509 -in {path} -noout -subject"))),
     }
-}
-
-/// Reads a file that may be anything, and never waits for one.
-fn read(path: &str) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    let mut pem = Vec::new();
-    // Of what is no file, such as a pipe, nothing is read.
-    if file.metadata()?.is_file() {
-        file.take(LARGEST).read_to_end(&mut pem)?;
-    }
-    Ok(pem)
 }
 
 /// A TLS client that trusts [`roots`].

@@ -6,6 +6,7 @@ use super::{
     outputs::Outputs,
     setup::{RunEnd, Setup},
     signal::Signals,
+    task::{self, unchecked},
     undo::{Workshop, leftovers},
     written::{Note, Noted},
 };
@@ -20,7 +21,7 @@ use crate::{
     journal::JournalError,
     plan::scope_of,
     quantity::Millis,
-    schedule::{Command, Scheduler},
+    schedule::{Command, Scheduler, StepState},
     step::Undone,
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -32,13 +33,48 @@ use tokio::{
 /// What the tasks tell the loop.
 pub(super) enum Message {
     Withdrawn(StepId),
-    Skip { step: StepId, reason: SkipReason },
-    Start { step: StepId, attempt: u32, intent: Option<Box<Intent>>, go: oneshot::Sender<bool> },
-    Amend { step: StepId, attempt: u32, intent: serde_json::Value, go: oneshot::Sender<bool> },
-    NoteUndo { event: RunEvent, go: oneshot::Sender<bool> },
-    Finished { step: StepId, attempt: u32, outcome: Outcome, took_ms: u64 },
-    Settled { step: StepId, attempt: u32, outcome: Option<Outcome> },
-    Undone { step: StepId, result: Result<Undone, StepError>, took_ms: u64 },
+    Skip {
+        step: StepId,
+        reason: SkipReason,
+    },
+    Start {
+        step: StepId,
+        attempt: u32,
+        intent: Option<Box<Intent>>,
+        go: oneshot::Sender<bool>,
+    },
+    Amend {
+        step: StepId,
+        attempt: u32,
+        intent: serde_json::Value,
+        go: oneshot::Sender<bool>,
+    },
+    NoteUndo {
+        event: RunEvent,
+        go: oneshot::Sender<bool>,
+    },
+    Finished {
+        step: StepId,
+        attempt: u32,
+        outcome: Outcome,
+        took_ms: u64,
+    },
+    /// The task of an attempt broke off.
+    Broken {
+        step: StepId,
+        attempt: u32,
+        error: StepError,
+    },
+    Settled {
+        step: StepId,
+        attempt: u32,
+        outcome: Option<Outcome>,
+    },
+    Undone {
+        step: StepId,
+        result: Result<Undone, StepError>,
+        took_ms: u64,
+    },
     Checked(Leftovers),
 }
 
@@ -276,32 +312,32 @@ impl Run<'_> {
                 let workshop = Workshop { note: self.note(step), ..self.workshop(self.scope(step)) };
                 let planned = self.setup.plan.step(step).clone();
                 let touched = self.outputs.touched(step);
-                let messages = self.messages.clone();
-                tokio::spawn(async move {
-                    let begun = Instant::now();
-                    let result = workshop.undo(&planned, &touched).await;
-                    let took_ms = Millis::from(begun.elapsed()).0;
-                    let _gone = messages.send(Message::Undone { step, result, took_ms });
-                });
+                let begun = Instant::now();
+                let ended =
+                    move |result| Message::Undone { step, result, took_ms: Millis::from(begun.elapsed()).0 };
+                let work = async move { Some(ended(workshop.undo(&planned, &touched).await)) };
+                task::start(&self.messages, work, move |error| ended(Err(error)));
             }
             Command::Settle { step, attempt } => {
                 let workshop = self.workshop(self.scope(step));
                 let planned = self.setup.plan.step(step).clone();
                 let touched = self.outputs.touched(step).into_iter().next();
-                let (messages, stop) = (self.messages.clone(), self.stop.signal());
-                tokio::spawn(async move {
+                let stop = self.stop.signal();
+                let work = async move {
                     let outcome = workshop.settle(&planned, touched.as_ref(), &stop).await;
-                    let _gone = messages.send(Message::Settled { step, attempt, outcome });
+                    Some(Message::Settled { step, attempt, outcome })
+                };
+                task::start(&self.messages, work, move |error| {
+                    let outcome = Some(Outcome::Unknown { error: error.unknown_outcome() });
+                    Message::Settled { step, attempt, outcome }
                 });
             }
             Command::CheckLeftovers => {
                 let claims = self.notes.claims(self.setup.plan, &self.scheduler, &self.outputs);
                 let workshop = self.workshop(self.base.clone());
-                let (plan, messages) = (self.setup.plan.clone(), self.messages.clone());
-                tokio::spawn(async move {
-                    let left = leftovers(&workshop, &plan, claims).await;
-                    let _gone = messages.send(Message::Checked(left));
-                });
+                let plan = self.setup.plan.clone();
+                let work = async move { Some(Message::Checked(leftovers(&workshop, &plan, claims).await)) };
+                task::start(&self.messages, work, |error| Message::Checked(unchecked(&error)));
             }
             Command::Finish(verdict) => {
                 // Before the end is written down: nobody looks for what a run that is over has left.
@@ -345,6 +381,18 @@ impl Run<'_> {
             }
             Message::Finished { step, attempt, outcome, took_ms } => {
                 self.record(RunEvent::StepFinished { step, attempt, outcome, took_ms }).await;
+            }
+            Message::Broken { step, attempt, error } => {
+                if self.scheduler.may_start(step) {
+                    self.record(RunEvent::StepStarted { step, attempt, intent: None }).await;
+                }
+                match self.scheduler.step(step) {
+                    StepState::Running { attempt: running } if running == attempt => {
+                        let outcome = Outcome::Failed { error, out: None };
+                        self.record(RunEvent::StepFinished { step, attempt, outcome, took_ms: 0 }).await;
+                    }
+                    _ => self.scheduler.withdraw(step),
+                }
             }
             Message::Settled { step, attempt, outcome } => {
                 self.record(RunEvent::StepSettled { step, attempt, outcome }).await;
@@ -405,7 +453,11 @@ impl Run<'_> {
             locks: self.locks.clone(),
             faults: self.setup.faults.clone(),
         };
-        tokio::spawn(job.run());
+        let work = async move {
+            job.run().await;
+            None
+        };
+        task::start(&self.messages, work, move |error| Message::Broken { step: id, attempt, error });
     }
 
     /// What makes durable what the undo of a step notes. An undo goes on where the journal fails, but not where

@@ -29,6 +29,8 @@ enum Fault {
     Undo(String),
     /// The undo of the step is carried out twice.
     Repeat(String),
+    /// The task of a step panics at a point.
+    Panic(String),
     /// The process is killed when it comes to a point for the n-th time; without a name, to any point.
     Kill { point: Option<String>, at: u64, seen: AtomicU64 },
 }
@@ -40,7 +42,8 @@ impl Faults {
         Self::default()
     }
 
-    /// Reads faults, parted by commas: `fail:STEP`, `lose:STEP`, `undo:STEP`, `repeat:STEP`, and `kill:POINT`.
+    /// Reads faults, parted by commas: `fail:STEP`, `lose:STEP`, `undo:STEP`, `repeat:STEP`, `panic:POINT`, and
+    /// `kill:POINT`.
     ///
     /// A run passes the points `append` and `appended` before and after each record of its journal, and
     /// `before:STEP`, `after:STEP`, `before-undo:STEP`, `after-undo:STEP` around each effect. `kill:POINT` kills the
@@ -58,9 +61,10 @@ impl Faults {
     /// The process has come to this point; it may be the last.
     pub(crate) fn point(&self, name: impl FnOnce() -> String) {
         #[cfg(feature = "faults")]
-        if self.list.iter().any(|fault| matches!(fault, Fault::Kill { .. })) {
+        if self.list.iter().any(|fault| matches!(fault, Fault::Kill { .. } | Fault::Panic(_))) {
             let here = name();
             for fault in self.list.iter() {
+                assert!(!matches!(fault, Fault::Panic(point) if *point == here), "made to panic");
                 let Fault::Kill { point, at, seen } = fault else { continue };
                 if point.as_ref().is_none_or(|point| *point == here)
                     && seen.fetch_add(1, Ordering::SeqCst) + 1 == *at
@@ -119,6 +123,7 @@ fn parse_one(text: &str) -> Result<Fault, String> {
         "lose" => Fault::Lose(step),
         "undo" => Fault::Undo(step),
         "repeat" => Fault::Repeat(step),
+        "panic" => Fault::Panic(step),
         "kill" => {
             let (point, at) = match (rest.parse(), rest.rsplit_once(':')) {
                 (Ok(at), _) => (None, at),
@@ -129,7 +134,11 @@ fn parse_one(text: &str) -> Result<Fault, String> {
             };
             Fault::Kill { point, at, seen: AtomicU64::new(0) }
         }
-        _ => return Err(format!("`{text}`: expected fail, lose, undo, repeat or kill before the colon")),
+        _ => {
+            return Err(format!(
+                "`{text}`: expected fail, lose, undo, repeat, panic or kill before the colon"
+            ));
+        }
     })
 }
 

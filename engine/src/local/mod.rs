@@ -14,6 +14,7 @@ mod setup;
 mod signal;
 mod space;
 mod survey;
+mod task;
 mod undo;
 mod written;
 
@@ -29,4 +30,5 @@ pub use space::{allocate, is_full};
 pub use survey::{Survey, survey};
 
 pub mod process;
+pub mod reading;
 pub mod secrets;

@@ -1,11 +1,10 @@
 //! What expressions may read of this machine: files by `load`, variables by `env`.
 
+use super::reading;
 use crate::{diagnostic::did_you_mean, expr::Outside, playbook};
 use serde_json::Value;
 use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    os::unix::fs::OpenOptionsExt as _,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -29,24 +28,10 @@ impl LocalOutside {
 impl Outside for LocalOutside {
     fn load(&self, path: &str) -> Result<Value, String> {
         let full = self.dir.join(path);
-        let cannot = |error: std::io::Error| format!("cannot read `{}`: {error}", full.display());
-        let no_file = || format!("`{}` is no file", full.display());
-        // A pipe must not be waited for.
-        let open = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(&full);
-        let file = open.map_err(|error| match error.kind() {
+        let text = reading::text(&full, MAX_FILE).map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!("there is no file `{}`: {}", full.display(), near_names(&full)),
-            // A socket cannot be opened at all.
-            _ if full.metadata().is_ok_and(|found| !found.is_file()) => no_file(),
-            _ => cannot(error),
+            _ => format!("cannot read `{}`: {error}", full.display()),
         })?;
-        if !file.metadata().map_err(cannot)?.is_file() {
-            return Err(no_file());
-        }
-        let mut text = String::new();
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(cannot)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(format!("`{}` is larger than 1 MiB", full.display()));
-        }
         let wrong = |error: &dyn std::fmt::Display| format!("`{}`: {error}", full.display());
         match full.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
             "json" => serde_json::from_str(&text).map_err(|error| wrong(&error)),
@@ -106,7 +91,7 @@ mod tests {
         let outside = LocalOutside::new(dir.path());
         for name in ["pipe.json", "folder.json", "socket.json", "device.json"] {
             let why = outside.load(name).expect_err("no file");
-            assert!(why.ends_with("is no file"), "{name}: {why}");
+            assert!(why.ends_with(", expected a file"), "{name}: {why}");
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     degraded::Degraded,
     error::{ErrorClass, StepError},
     host::{BoxFuture, Cancel, Exec, Host, Output, Stdin, shell_word},
+    local::reading,
 };
 use nix::sys::{
     memfd::{MFdFlags, memfd_create},
@@ -139,8 +140,8 @@ pub fn spawn_background(exec: &Exec, log: &Path, tree: Tree) -> Result<Backgroun
     let err = out.try_clone().map_err(|error| StepError::io(format!("write `{}`", log.display()), &error))?;
     let mut command = command(exec, &tree)?;
     let stdin = match &exec.stdin {
-        Stdin::File(path) => Stdio::from(open(path, 0)?),
-        Stdin::FileFrom(path, at) => Stdio::from(open(path, *at)?),
+        Stdin::File(path) => Stdio::from(open_input(path, 0)?),
+        Stdin::FileFrom(path, at) => Stdio::from(open_input(path, *at)?),
         Stdin::Null => Stdio::null(),
         Stdin::Bytes(_) => {
             return Err(StepError::internal("a background process takes no bytes for its stdin"));
@@ -194,8 +195,8 @@ async fn run(exec: Exec, run: &str, tree: Tree, cancel: &Cancel) -> Result<Outpu
         Stdin::Bytes(bytes) => {
             Stdio::from(whole(bytes).map_err(|error| StepError::io("hold the data for stdin", &error))?)
         }
-        Stdin::File(path) => Stdio::from(open(path, 0)?),
-        Stdin::FileFrom(path, at) => Stdio::from(open(path, *at)?),
+        Stdin::File(path) => Stdio::from(open_input_aside(path, 0).await?),
+        Stdin::FileFrom(path, at) => Stdio::from(open_input_aside(path, *at).await?),
     };
     let stdout_file = exec.stdout_file.as_deref().map(|path| open_output(path, exec.stdout_at));
     let stdout_file = stdout_file.transpose()?.map(tokio::fs::File::from_std);
@@ -302,7 +303,13 @@ fn command(exec: &Exec, tree: &Tree) -> Result<Command, StepError> {
 /// It cannot be opened, or holds less than `at` bytes.
 pub fn open_output(path: &Path, at: u64) -> Result<File, StepError> {
     let mut options = OpenOptions::new();
-    options.write(true).create(at == 0).truncate(at == 0).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    // Nobody is waited for at a pipe.
+    options
+        .write(true)
+        .create(at == 0)
+        .truncate(at == 0)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let fail = |error| StepError::io(format!("write `{}`", path.display()), &error);
     let mut file = options.open(path).map_err(fail)?;
     if at > 0 {
@@ -317,9 +324,24 @@ pub fn open_output(path: &Path, at: u64) -> Result<File, StepError> {
     Ok(file)
 }
 
-fn open(path: &Path, at: u64) -> Result<File, StepError> {
-    let opened = File::open(path).and_then(|mut file| file.seek(io::SeekFrom::Start(at)).map(|_| file));
-    opened.map_err(|error| StepError::io(format!("open `{}` for stdin", path.display()), &error))
+/// Opens a file that goes into a command, from `at` on.
+///
+/// # Errors
+/// It is no file, or cannot be opened.
+pub fn open_input(path: &Path, at: u64) -> Result<File, StepError> {
+    let opened = reading::open(path).map(reading::Reading::into_file);
+    let placed = opened.and_then(|mut file| file.seek(io::SeekFrom::Start(at)).map(|_| file));
+    placed.map_err(|error| StepError::io(format!("open `{}` for stdin", path.display()), &error))
+}
+
+/// The same where nobody else may have to wait: a file system may not answer.
+///
+/// # Errors
+/// As [`open_input`].
+pub async fn open_input_aside(path: &Path, at: u64) -> Result<File, StepError> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open_input(&path, at)).await;
+    opened.map_err(|error| StepError::internal(format!("the file task ended: {error}")))?
 }
 
 fn cancelled(exec: &Exec) -> StepError {
@@ -367,6 +389,8 @@ fn spawn_error(exec: &Exec, error: &io::Error) -> StepError {
             StepError::new(ErrorClass::Invalid, format!("cannot run `{program}`: its arguments are too long"))
                 .hint("hand large values over by `stdin`")
         }
+        io::ErrorKind::WouldBlock => StepError::io(format!("run `{program}`"), error)
+            .hint("no more processes may be started; see: ulimit -u; systemctl show -p TasksMax user-$(id -u).slice"),
         _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => {
             StepError::new(ErrorClass::Invalid, format!("`{program}` is no program of this machine"))
                 .hint(format!("file {program}"))

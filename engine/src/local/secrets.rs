@@ -1,15 +1,11 @@
 //! Finds the secrets that a playbook names.
 
+use super::reading;
 use crate::{
     error::{ErrorClass, StepError},
     secret::{SHORTEST, SecretSource, Secrets},
 };
-use std::{
-    fs::OpenOptions,
-    io::Read,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 use zeroize::Zeroizing;
 
 /// The largest file of a secret, in bytes.
@@ -81,17 +77,11 @@ fn read(name: &str, path: &Path, private: bool) -> Result<Zeroizing<String>, Ste
         error.message = format!("secret `{name}`: {}", error.message);
         error
     };
-    let mut options = OpenOptions::new();
-    // A pipe must not be waited for.
-    options.read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
-    let mut file = options.open(path).map_err(cannot)?;
+    let mut file = reading::open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     let refused = |why: String, hint: String| {
         StepError::new(ErrorClass::Denied, format!("secret `{name}`: {why}")).hint(hint)
     };
-    if !metadata.is_file() {
-        return Err(refused(format!("`{shown}` is no file"), format!("ls -ld {shown}")));
-    }
     if private && metadata.mode() & 0o077 != 0 {
         return Err(refused(
             format!(
@@ -108,7 +98,8 @@ fn read(name: &str, path: &Path, private: bool) -> Result<Zeroizing<String>, Ste
         ));
     }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
-    file.read_to_string(&mut text).map_err(cannot)?;
+    // No more than that, also if it grows meanwhile.
+    Read::by_ref(&mut file).take(LARGEST).read_to_string(&mut text).map_err(cannot)?;
     let kept =
         text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).len();
     text.truncate(kept);

@@ -1,42 +1,29 @@
 //! INT, TERM and HUP, in the order in which they arrive.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// The signals that ask a run to stop, from when this is made: one that arrives before the run begins is kept for it.
+/// The signals that ask a run to stop. Who listens for them hands them over, from before the run begins: one that arrives
+/// early is kept for it.
 #[derive(Debug, Default)]
-pub struct Signals {
-    interrupt: Option<Signal>,
-    terminate: Option<Signal>,
-    hangup: Option<Signal>,
-}
+pub struct Signals(Option<UnboundedReceiver<i32>>);
 
 impl Signals {
-    /// Listens from now on. Must be called in the context of a runtime.
+    /// Signals, and where they are handed over by their numbers.
     #[must_use]
-    pub fn listen() -> Self {
-        let listen = |kind| signal(kind).ok();
-        Self {
-            interrupt: listen(SignalKind::interrupt()),
-            terminate: listen(SignalKind::terminate()),
-            hangup: listen(SignalKind::hangup()),
-        }
+    pub fn handed_over() -> (UnboundedSender<i32>, Self) {
+        let (sender, receiver) = unbounded_channel();
+        (sender, Self(Some(receiver)))
     }
 
     /// The number of the next signal.
     pub(super) async fn next(&mut self) -> i32 {
-        async fn one(signal: &mut Option<Signal>) {
-            let arrived = match signal {
-                Some(signal) => signal.recv().await,
-                None => None,
-            };
-            if arrived.is_none() {
-                std::future::pending::<()>().await;
-            }
-        }
-        tokio::select! {
-            () = one(&mut self.interrupt) => nix::libc::SIGINT,
-            () = one(&mut self.terminate) => nix::libc::SIGTERM,
-            () = one(&mut self.hangup) => nix::libc::SIGHUP,
+        let arrived = match &mut self.0 {
+            Some(receiver) => receiver.recv().await,
+            None => None,
+        };
+        match arrived {
+            Some(signal) => signal,
+            None => std::future::pending().await,
         }
     }
 }

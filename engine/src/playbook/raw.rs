@@ -179,11 +179,12 @@ pub(super) fn parse(source: &Source, found: &mut Vec<Diagnostic>) -> Result<Node
             serde_saphyr::from_str_with_options::<Raw>(text, options())
                 .map(|raw| (node(text, raw, &mut repeated), repeated))
         });
-        match reading {
-            Ok(thread) => thread.join().ok(),
-            Err(_) => None,
-        }
+        reading.map(|thread| thread.join().ok())
     });
+    let parsed = parsed.map_err(|error| {
+        let message = format!("the playbook cannot be read: the system gives no thread: {error}");
+        Diagnostic::error(Code::Yaml, message, Span::new(0, 0)).hint("see how many there may be: ulimit -u")
+    })?;
     match parsed {
         Some(Ok((node, repeated))) => {
             found.extend(repeated);

@@ -440,7 +440,7 @@ impl Stage {
             reporters: &mut [],
             asker: &mut asker,
             dead: None,
-            signals: Signals::listen(),
+            signals: Signals::default(),
             faults: Faults::none(),
         })
         .await
@@ -457,7 +457,7 @@ impl Stage {
             reporters: &mut [],
             asker: &mut asker,
             dead: purpose.map(|purpose| DeadRun { history: &history, purpose, lost: 0 }),
-            signals: Signals::listen(),
+            signals: Signals::default(),
             faults: self.faults.clone(),
         };
         execute(setup).await.unwrap()

@@ -20,7 +20,8 @@ use aside::Aside;
 use engine::{
     StepError,
     error::ErrorClass,
-    host::{shell_path, shell_word},
+    host::{Cancel, shell_path, shell_word},
+    local::reading::{self, Reading},
     step::{Context, Presence, Undone},
 };
 use sha2::{Digest, Sha256};
@@ -28,7 +29,8 @@ use spot::Spot;
 use std::{
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
 };
 pub(super) use undo::release;
 
@@ -376,11 +378,14 @@ pub(crate) fn rename_new(from: &str, to: &str) -> io::Result<()> {
     Spot::open(from)?.rename(&Spot::open(to)?)
 }
 
-/// The SHA-256 of an open file.
-fn sum(file: &mut File) -> io::Result<String> {
+/// The SHA-256 of an open file. One that grows for ever is read until this is to stop.
+fn sum(file: &mut impl Read, stops: impl Fn() -> bool) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; super::content::CHUNK];
     loop {
+        if stops() {
+            return Err(ErrorKind::Interrupted.into());
+        }
         match file.read(&mut buffer)? {
             0 => return Ok(hex(&hasher.finalize())),
             count => hasher.update(&buffer[..count]),
@@ -389,31 +394,29 @@ fn sum(file: &mut File) -> io::Result<String> {
 }
 
 /// The SHA-256 of a file that is to be copied.
-pub(super) async fn hash(path: &str) -> Result<String, StepError> {
-    let path = path.to_owned();
+pub(super) async fn hash(path: &str, cancel: &Cancel) -> Result<String, StepError> {
+    let (path, cancel) = (path.to_owned(), cancel.clone());
     blocking(move || {
-        sum(&mut source(&path)?).map_err(|error| StepError::io(format!("read `{path}`"), &error))
+        sum(&mut source(&path)?, || cancel.is_cancelled()).map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => {
+                StepError::new(ErrorClass::Cancelled, format!("stopped while reading `{path}`"))
+            }
+            _ => StepError::io(format!("read `{path}`"), &error),
+        })
     })
     .await
 }
 
-/// Opens what is to be copied, and waits for nobody at a pipe.
-fn source(path: &str) -> Result<File, StepError> {
-    let cannot = |error: io::Error| StepError::io(format!("read `{path}`"), &error);
-    let file =
-        fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(cannot)?;
-    match file.metadata().map_err(cannot)?.is_file() {
-        true => Ok(file),
-        false => Err(StepError::new(ErrorClass::Invalid, format!("`{path}` is no file, expected one"))
-            .hint(format!("ls -ld -- {}", shell_word(path)))),
-    }
+/// Opens what is to be copied.
+fn source(path: &str) -> Result<Reading, StepError> {
+    reading::open(Path::new(path)).map_err(|error| StepError::io(format!("read `{path}`"), &error))
 }
 
 /// Whether an open file still holds what this step wrote; `sha256` is that of a file that is not sparse.
 fn is_untouched(file: &mut File, params: &Params, sha256: Option<&str>) -> io::Result<bool> {
     match params.sparse {
         true => sparse::is_untouched(file, params.size.unwrap_or_default().0),
-        false => Ok(Some(sum(file)?.as_str()) == sha256),
+        false => Ok(Some(sum(file, || false)?.as_str()) == sha256),
     }
 }
 

@@ -321,7 +321,7 @@ impl File {
 
     async fn hash(&self, cx: &Context, path: &str) -> Result<String, StepError> {
         match cx.host.is_local() {
-            true => local::hash(path).await,
+            true => local::hash(path, &cx.cancel).await,
             false => remote::hash(cx, path).await,
         }
     }

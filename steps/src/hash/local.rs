@@ -6,14 +6,16 @@ use super::{
     changed, look,
     tree::{self, Entry, Kind},
 };
-use engine::{StepError, error::ErrorClass, step::Context};
+use engine::{
+    StepError,
+    error::ErrorClass,
+    local::reading::{self, Reading},
+    step::Context,
+};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, Read},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, OpenOptionsExt},
-    },
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -26,23 +28,16 @@ pub(super) async fn file(cx: &Context, path: &str, algorithms: &[Algorithm]) -> 
     let (path, algorithms) = (path.to_owned(), algorithms.to_vec());
     aside(cx, move |cx| {
         let cannot = |error: io::Error| cannot(Path::new(&path), &error);
-        // A pipe is opened without waiting for who writes to it, and then refused.
-        let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path);
-        let mut file = opened.map_err(cannot)?;
-        let metadata = file.metadata().map_err(cannot)?;
-        if metadata.is_dir() {
-            return Err(StepError::new(
-                ErrorClass::Invalid,
-                format!("`{path}` is a folder, expected a file"),
-            )
-            .hint("of a whole folder: `tree` in place of `path`"));
-        }
-        if !metadata.is_file() && !metadata.file_type().is_block_device() {
-            let message =
-                format!("`{path}` is no file: a pipe, a socket or a device has no end that could be hashed");
-            return Err(StepError::new(ErrorClass::Invalid, message).hint(look(&path, None)));
-        }
-        let mut progress = Progress::new(&cx, metadata.len());
+        // All else has no end that could be hashed.
+        let mut file = reading::open_or_disk(Path::new(&path)).map_err(|error| {
+            let error = cannot(error);
+            match Path::new(&path).is_dir() {
+                true => error.hint("of a whole folder: `tree` in place of `path`"),
+                false => error,
+            }
+        })?;
+        let length = file.metadata().map_err(cannot)?.len();
+        let mut progress = Progress::new(&cx, length);
         let (size, digests) = read(&mut file, Path::new(&path), &algorithms, &mut progress)?;
         Ok(Found { size, files: None, via: Via::Local, digests })
     })
@@ -64,9 +59,7 @@ pub(super) async fn tree(cx: &Context, path: &str, algorithms: &[Algorithm]) -> 
         for (name, _) in files {
             let place = root.join(&name);
             // What has become a link or a pipe since is neither followed nor waited for.
-            let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-            let opened = OpenOptions::new().read(true).custom_flags(flags).open(&place);
-            let mut file = opened.map_err(|error| vanished(&place, &error))?;
+            let mut file = reading::open_itself(&place).map_err(|error| vanished(&place, &error))?;
             let (size, digests) = read(&mut file, &place, &algorithms, &mut progress)?;
             total += size;
             entries.push(Entry { path: below(&name), kind: Kind::File(digests) });
@@ -113,7 +106,7 @@ fn below(name: &Path) -> Vec<u8> {
 
 /// Reads all of it once.
 fn read(
-    file: &mut File,
+    file: &mut Reading,
     path: &Path,
     algorithms: &[Algorithm],
     progress: &mut Progress<'_>,
@@ -178,10 +171,13 @@ fn cannot(path: &Path, error: &io::Error) -> StepError {
 
 /// Of an entry that was listed a moment ago.
 fn vanished(path: &Path, error: &io::Error) -> StepError {
-    let gone = error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ELOOP);
-    match gone {
-        true => changed(&path.display().to_string(), "it is no longer there"),
-        false => cannot(path, error),
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::NotFound, _) | (_, Some(nix::libc::ELOOP)) => {
+            changed(&path.display().to_string(), "it is no longer there")
+        }
+        // It was a file when it was listed.
+        (io::ErrorKind::InvalidInput, None) => changed(&path.display().to_string(), "it is no file any more"),
+        _ => cannot(path, error),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::{Params, address::Address, body::Outgoing};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use engine::{ErrorClass, StepError, secret::is_marked, step::Context};
+use engine::{ErrorClass, StepError, local::reading, secret::is_marked, step::Context};
 use hyper::{
     Method, Request, Uri,
     body::Bytes,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// Headers that say how the message is framed; they are this program's business.
 const FRAMING: [&str; 7] =
@@ -196,19 +197,11 @@ impl<'a> Draft<'a> {
             Payload::Json(value) => Bytes::from(revealed(cx, value)?.to_string()),
             Payload::File(path) => {
                 let cannot = |error| StepError::io(format!("read `{path}`"), &error);
-                // A pipe that nobody writes to would be waited for without an end.
-                let mut options = tokio::fs::OpenOptions::new();
-                let file = options
-                    .read(true)
-                    .custom_flags(nix::libc::O_NONBLOCK)
-                    .open(path)
-                    .await
-                    .map_err(cannot)?;
-                let metadata = file.metadata().await.map_err(cannot)?;
-                if !metadata.is_file() {
-                    return Err(invalid(format!("`{path}`: expected a file to send, found another thing")));
-                }
-                let total = metadata.len();
+                let named = PathBuf::from(path);
+                let opened = tokio::task::spawn_blocking(move || reading::open(&named)).await;
+                let opened = opened.unwrap_or_else(|error| Err(error.into())).map_err(cannot)?;
+                let file = tokio::fs::File::from_std(opened.into_file());
+                let total = file.metadata().await.map_err(cannot)?.len();
                 return Ok(Outgoing::File { file, total, left: total, cx: Box::new(cx.clone()) });
             }
         };

@@ -1,7 +1,7 @@
 //! Takes turns with other programs: an flock is asked for again and again, so that no thread of the runtime hangs in it
 //! and the wait can be given up.
 
-use engine::{ErrorClass, StepError, host::Cancel, quantity::Millis};
+use engine::{ErrorClass, StepError, host::Cancel, local::reading, quantity::Millis};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -13,6 +13,7 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io::ErrorKind,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -191,6 +192,13 @@ fn absent(error: &std::io::Error) -> bool {
 
 fn attempt(path: &str, exclusive: bool) -> Result<Try, StepError> {
     let cannot = |error: &std::io::Error| StepError::io(format!("open `{path}` for its lock"), error);
+    // What is no file, such as a device, may act by being opened; its lock would tell nothing.
+    match reading::open(Path::new(path)) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            return Err(cannot(&error).without_effect());
+        }
+        _ => {}
+    }
     let open = |write: bool| {
         OpenOptions::new().read(true).write(write).custom_flags(nix::libc::O_NONBLOCK).open(path)
     };
@@ -205,10 +213,6 @@ fn attempt(path: &str, exclusive: bool) -> Result<Try, StepError> {
         Err(error) => return Err(cannot(&error)),
     };
     let opened = file.metadata().map_err(|error| cannot(&error))?;
-    if opened.is_dir() {
-        let message = format!("`{path}` is a folder, expected a file");
-        return Err(StepError::new(ErrorClass::Invalid, message));
-    }
     let how = match exclusive {
         true => FlockArg::LockExclusiveNonblock,
         false => FlockArg::LockSharedNonblock,

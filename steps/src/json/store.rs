@@ -7,7 +7,7 @@ use crate::{file::trace, hex::hex, identity::Identity};
 use engine::{
     ErrorClass, StepError,
     host::{shell_path, shell_word},
-    local::allocate,
+    local::{allocate, reading},
     step::{Leftover, Presence},
 };
 use nix::unistd::{AccessFlags, Gid, Uid, access, fchown};
@@ -15,13 +15,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 /// The largest document that is read, in bytes: it is held in memory.
 pub(super) const LARGEST: u64 = 64 << 20;
+/// The largest record beside a document: it may hold values of it, with all characters escaped.
+const RECORD: u64 = 8 * LARGEST;
 /// What is put by for an undo beyond the size of the document, in bytes.
 const SPARE: u64 = 4 << 10;
 
@@ -121,22 +123,18 @@ pub(super) fn resolve(path: &str, create: bool) -> Result<String, StepError> {
 /// The document, or nothing if there is none.
 pub(super) fn read(path: &str) -> Result<Option<Found>, StepError> {
     let cannot = |error: &std::io::Error| StepError::io(format!("read `{path}`"), error);
-    let mut file = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path) {
+    let file = match reading::open(Path::new(path)) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(cannot(&error)),
     };
     let metadata = file.metadata().map_err(|error| cannot(&error))?;
-    if !metadata.is_file() {
-        let message = format!("`{path}` is no file: expected a JSON document");
-        return Err(StepError::new(ErrorClass::Invalid, message).hint(format!("ls -ld {}", shell_word(path))));
-    }
     if metadata.len() > LARGEST {
         let message = format!("`{path}` has {} bytes: expected at most {LARGEST}", metadata.len());
         return Err(StepError::new(ErrorClass::Unsupported, message));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    let identity = Identity::of_open(&*file).map_err(|error| cannot(&error))?;
+    let bytes = file.bytes(LARGEST).map_err(|error| cannot(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -144,7 +142,6 @@ pub(super) fn read(path: &str) -> Result<Option<Found>, StepError> {
         StepError::new(ErrorClass::Corrupt, message)
             .hint(format!("file {0}; sed -n {line}p {0}", shell_word(path)))
     })?;
-    let identity = Identity::of_open(&file).map_err(|error| cannot(&error))?;
     Ok(Some(Found { sha256: sha256(&text), text, metadata, identity }))
 }
 
@@ -275,7 +272,7 @@ impl Place {
     pub(super) fn record(&self) -> Result<Option<Record>, StepError> {
         let path = self.record_file();
         let cannot = |error: &std::io::Error| StepError::io(format!("read `{}`", path.display()), error);
-        match fs::read(&path) {
+        match reading::bytes(&path, RECORD) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
                 StepError::new(ErrorClass::Corrupt, format!("the record `{}`: {error}", path.display()))
             }),

@@ -8,13 +8,14 @@ use crate::{place::check_path, word::short};
 use engine::{
     ErrorClass, StepError,
     host::shell_word,
+    local::reading,
     step::{Context, ParamsView},
 };
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::io::Read as _;
+use std::{io::Read as _, path::Path};
 
 /// How many of the processes found are listed.
 const LISTED: usize = 100;
@@ -165,7 +166,7 @@ impl Wanted {
 /// The number in a pid file of this machine.
 fn in_file(path: &str) -> Result<Option<u32>, StepError> {
     let mut text = Vec::new();
-    match std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut text)) {
+    match reading::open(Path::new(path)).and_then(|file| file.take(64).read_to_end(&mut text)) {
         Ok(_) => number(path, &String::from_utf8_lossy(&text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StepError::io(format!("read `{path}`"), &error)),

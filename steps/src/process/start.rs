@@ -5,7 +5,10 @@ use crate::word::{Word, argv, environment, last_lines, short};
 use engine::{
     ErrorClass, StepError,
     host::Exec,
-    local::process::{Background, Tree, Unended, spawn_background},
+    local::{
+        process::{Background, Tree, Unended, spawn_background},
+        reading,
+    },
     step::{Context, Nested, Settled, Undone},
 };
 use nix::sys::signal::Signal;
@@ -233,7 +236,7 @@ async fn is_ready(cx: &Context, params: &Params, step: &Nested) -> Result<(), St
 /// Adds the last lines of the log to an error.
 fn with_log(error: StepError, log: &Path) -> StepError {
     let mut tail = Vec::new();
-    let read = std::fs::File::open(log).and_then(|mut file| {
+    let read = reading::open(log).map(reading::Reading::into_file).and_then(|mut file| {
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(16 * 1024)))?;
         file.take(16 * 1024).read_to_end(&mut tail)

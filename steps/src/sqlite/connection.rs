@@ -4,7 +4,7 @@ mod look;
 
 pub(super) use look::{require_folder, require_writable};
 
-use engine::{StepError, error::ErrorClass, host::Cancel, quantity::Millis, step::Context};
+use engine::{StepError, error::ErrorClass, host::Cancel, local::reading, quantity::Millis, step::Context};
 use rusqlite::{
     Connection, Error, ErrorCode, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, ffi,
 };
@@ -252,30 +252,21 @@ fn must_be_a_file(database: &str) -> Result<(), StepError> {
         StepError::new(ErrorClass::Invalid, format!("`{path}` is {kind}, expected a database"))
             .hint(format!("look what is there: ls -l {}", engine::host::shell_word(path)))
     };
-    if let Some(kind) = no_file(&metadata) {
+    if let Some(kind) = reading::kind(&metadata) {
         return Err(other(database, kind));
+    }
+    // SQLite waits where such a file has nothing to give.
+    if reading::is_made_up(path) {
+        return Err(other(database, "a file that the kernel makes up"));
     }
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     for ending in ["-journal", "-wal", "-shm"] {
         let beside = look::beside(&real, ending);
-        if let Some(kind) = std::fs::metadata(&beside).ok().as_ref().and_then(no_file) {
+        if let Some(kind) = std::fs::metadata(&beside).ok().as_ref().and_then(reading::kind) {
             return Err(other(&beside.to_string_lossy(), kind));
         }
     }
     Ok(())
-}
-
-/// What it is, if it is no file.
-fn no_file(metadata: &std::fs::Metadata) -> Option<&'static str> {
-    use std::os::unix::fs::FileTypeExt as _;
-    let kind = metadata.file_type();
-    Some(match () {
-        () if kind.is_file() => return None,
-        () if kind.is_dir() => "a folder",
-        () if kind.is_fifo() => "a pipe",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
-    })
 }
 
 /// The size of a page, in bytes.

@@ -1,15 +1,14 @@
 //! What goes into the stdin of a command: its data, and then the beats of its lease.
 
 use super::guard::BEAT_S;
-use engine::{ErrorClass, StepError, host::Stdin};
+use engine::{ErrorClass, StepError, host::Stdin, local::process::open_input_aside};
 use openssh::ChildStdin;
 use std::{
-    io::SeekFrom,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How soon the second beat follows. `head` of BusyBox takes what comes with the end of the data, and so the first.
 const SOON: Duration = Duration::from_millis(200);
@@ -35,8 +34,7 @@ impl Data {
 
     async fn from(path: &Path, at: u64) -> Result<(Self, Option<u64>), StepError> {
         let fail = |error| StepError::io(format!("open `{}` for stdin", path.display()), &error);
-        let mut file = tokio::fs::File::open(path).await.map_err(fail)?;
-        file.seek(SeekFrom::Start(at)).await.map_err(fail)?;
+        let file = tokio::fs::File::from_std(open_input_aside(path, at).await?);
         let length = file.metadata().await.map_err(fail)?.len().saturating_sub(at);
         Ok((Self::File(file, length), Some(length)))
     }

@@ -7,7 +7,7 @@ use super::{
 use engine::{
     ErrorClass, StepError,
     host::{Cancel, HostSpec},
-    local::process::Leader,
+    local::{process::Leader, reading},
 };
 use openssh::Session;
 use std::{
@@ -39,6 +39,8 @@ const PERSIST_S: u64 = 60;
 /// The settings that are handed to ssh, in the folder of the connection; and a copy of those that the playbook names.
 const CONFIG: &str = "config";
 const GIVEN: &str = "given";
+/// The largest file of settings, in bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
 /// The longest folder in which a socket can be made: the kernel takes 107 bytes, ssh adds 17 of its own.
 const LONGEST_DIR: usize = 60;
 
@@ -223,7 +225,7 @@ impl Link {
             None => text.push_str("Include ~/.ssh/config\nMatch all\nInclude /etc/ssh/ssh_config\n"),
             Some(path) => {
                 // A copy, for ssh takes a file by `Include` only if no group may write it.
-                let given = std::fs::read(path)
+                let given = reading::bytes(Path::new(path), LARGEST_CONFIG)
                     .map_err(|error| StepError::io(format!("read the ssh configuration `{path}`"), &error))?;
                 write(GIVEN, &given)?;
                 text.push_str(&format!("Include {}\n", dir.join(GIVEN).display()));

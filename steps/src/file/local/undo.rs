@@ -10,12 +10,12 @@ use super::{
 use crate::identity::Identity;
 use engine::{
     StepError,
+    local::reading,
     step::{Leftover, Presence, Undone},
 };
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -257,7 +257,7 @@ impl Undo {
     /// It is here now, by what it is; what it holds may be another's by now.
     fn moved(&self, at: &Path) -> Leftover {
         let mounts = || tree::mounts(at);
-        let open = || fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(at);
+        let open = || reading::open_itself(at).map(reading::Reading::into_file);
         match self.params.directory.is_some() {
             true if !mounts().is_empty() => self.advice().mounted(at, &mounts()),
             true => self.advice().moved(at, true),

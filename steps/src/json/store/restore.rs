@@ -2,14 +2,9 @@
 
 use super::{Found, Place, Record, read, remove};
 use crate::identity::Identity;
-use engine::StepError;
+use engine::{StepError, local::reading};
 use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, renameat_with, utimensat};
-use std::{
-    fs::{self, OpenOptions},
-    io::ErrorKind,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fs, io::ErrorKind, path::Path};
 
 impl Place {
     /// The document as it was before, byte for byte: if it can be the very file that it was.
@@ -21,8 +16,7 @@ impl Place {
     ) -> Result<bool, StepError> {
         let path = self.new_file();
         let shown = path.to_string_lossy();
-        let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-        let kept = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+        let kept = match reading::open_itself(&path).map(reading::Reading::into_file) {
             // Whoever held it open may have gone on writing into it.
             Ok(kept) => read(&shown).ok().flatten().filter(|it| it.sha256 == record.before).map(|_| kept),
             Err(_) => None,
