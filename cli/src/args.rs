@@ -64,6 +64,17 @@ pub(crate) enum Format {
     Json,
 }
 
+impl Command {
+    /// Whether stdout is to be JSON also where the command fails. `check` has a list of its own.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Plan(args) => args.wants_json(),
+            Self::Runs(args) => args.wants_json(),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a playbook

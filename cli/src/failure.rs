@@ -1,7 +1,13 @@
 //! Why a command did not do its work.
 
 use crate::{INVALID, out::Out};
-use engine::{diagnostic::Diagnostics, journal::JournalError, local::reading, report::escape};
+use engine::{
+    diagnostic::Diagnostics,
+    journal::JournalError,
+    local::reading,
+    report::{escape, json},
+};
+use serde_json::{Value, json};
 
 /// The exit code when the engine or the environment failed.
 const ENVIRONMENT: u8 = 5;
@@ -74,6 +80,17 @@ impl Failure {
 
     /// Tells the user, and gives the exit code.
     pub(crate) fn print(self, out: &Out) -> u8 {
+        if out.json && (self.message.is_some() || self.text.is_some()) {
+            let told = match (&self.text, &self.message) {
+                (Some(found), _) => found.to_json(),
+                (None, message) => {
+                    json!([unplaced(message.as_deref().unwrap_or_default(), self.hint.as_ref())])
+                }
+            };
+            // Who asked for it has gone.
+            let _unread = out.print(&json::pretty(&told));
+            return self.code;
+        }
         if let Some(message) = &self.message {
             out.error(&escape(message));
         }
@@ -85,6 +102,11 @@ impl Failure {
         }
         self.code
     }
+}
+
+/// An error without a place, in the form of those that have one.
+pub(crate) fn unplaced(message: &str, hint: Option<&String>) -> Value {
+    json!({ "severity": "error", "message": message, "hint": hint })
 }
 
 impl From<JournalError> for Failure {

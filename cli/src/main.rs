@@ -19,6 +19,7 @@ mod saved;
 mod services;
 mod signals;
 mod state;
+mod stream;
 mod watch;
 mod wrap;
 
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     }
     match parse(&args) {
         Ok(cli) => {
-            let out = out::Out::new(&cli.global);
+            let out = out::Out::new(&cli.global, cli.command.wants_json());
             signals::survive_large_files();
             // What was said of a panic stands above.
             let done = panic::catch_unwind(AssertUnwindSafe(|| run(&cli, &out))).unwrap_or_else(|_| {

@@ -3,10 +3,11 @@
 use crate::{
     args::{Global, When},
     failure::Failure,
+    stream::{STDERR, STDOUT},
 };
 use engine::report::{Style, Tone};
 use std::{
-    io::{self, ErrorKind, IsTerminal, Write},
+    io::{self, ErrorKind, IsTerminal},
     os::{fd::AsFd, unix::fs::MetadataExt},
 };
 
@@ -16,6 +17,8 @@ pub(crate) struct Out {
     color: When,
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
+    /// Whether stdout is read by a program, which is told there what is wrong.
+    pub(crate) json: bool,
     /// Whether stderr is the system's journal, which notes the time by itself and wants to know how bad a line is.
     pub(crate) journaled: bool,
 }
@@ -28,8 +31,14 @@ fn is_journaled() -> bool {
 }
 
 impl Out {
-    pub(crate) fn new(global: &Global) -> Self {
-        Self { color: global.color, quiet: global.quiet, verbose: global.verbose, journaled: is_journaled() }
+    pub(crate) fn new(global: &Global, json: bool) -> Self {
+        Self {
+            color: global.color,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            json,
+            journaled: is_journaled(),
+        }
     }
 
     /// The colours of stdout.
@@ -60,8 +69,7 @@ impl Out {
 
     /// Writes to stdout. Somebody who stops reading, as `head` does, is no error.
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match STDOUT.write(io::stdout(), text.as_bytes()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(Failure::environment(format!("cannot write to stdout: {error}")))
             }
@@ -76,8 +84,7 @@ impl Out {
 
     /// Writes to stderr. Whoever closed it does not want to know.
     pub(crate) fn tell(&self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        let _unread = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+        let _unread = STDERR.write(io::stderr(), text.as_bytes());
     }
 
     /// Writes lines to stderr.

@@ -1,6 +1,11 @@
 //! From what the user typed to a valid playbook, and on to a plan.
 
-use crate::{bundled, failure::Failure, library::Files, out::Out};
+use crate::{
+    bundled,
+    failure::{Failure, unplaced},
+    library::Files,
+    out::Out,
+};
 use clap::Args;
 use engine::{
     Registry, Source,
@@ -8,7 +13,7 @@ use engine::{
     local::reading,
     plan::{self, Plan, PlanProblem},
     playbook::{self, Inventory, MAX_BYTES, Playbook},
-    report::escape,
+    report::{escape, json},
 };
 use std::{
     io::{ErrorKind, Read},
@@ -70,10 +75,7 @@ pub(crate) fn read(
             }
             Ok(playbook)
         }
-        Err(diagnostics) => {
-            tell(&diagnostics, out);
-            Err(Failure::told())
-        }
+        Err(diagnostics) => Err(Failure::bad_text(diagnostics)),
     }
 }
 
@@ -92,6 +94,7 @@ pub(crate) fn plan(
 
 fn tell_problems(playbook: &Playbook, problems: Vec<PlanProblem>, out: &Out) {
     let mut placed = Diagnostics::of(playbook.sources.clone());
+    let mut others = Vec::new();
     for problem in problems {
         match problem.span {
             Some(span) => {
@@ -101,6 +104,7 @@ fn tell_problems(playbook: &Playbook, problems: Vec<PlanProblem>, out: &Out) {
                     None => diagnostic,
                 });
             }
+            None if out.json => others.push(unplaced(&problem.message, problem.hint.as_ref())),
             None => {
                 out.error(&escape(&problem.message));
                 if let Some(hint) = &problem.hint {
@@ -109,7 +113,11 @@ fn tell_problems(playbook: &Playbook, problems: Vec<PlanProblem>, out: &Out) {
             }
         }
     }
-    if !placed.is_empty() {
+    if out.json {
+        others.extend(placed.to_json().as_array().cloned().unwrap_or_default());
+        // Who asked for it has gone.
+        let _unread = out.print(&json::pretty(&others));
+    } else if !placed.is_empty() {
         tell(&placed, out);
     }
 }
@@ -129,12 +137,9 @@ impl HostArgs {
     }
 
     /// The inventory, or everything that is wrong with it, told on stderr.
-    pub(crate) fn read(&self, out: &Out) -> Result<Inventory, Failure> {
+    pub(crate) fn read(&self) -> Result<Inventory, Failure> {
         let Some(file) = &self.file else { return Ok(Inventory::default()) };
-        playbook::read_inventory(&text_of(file, Path::new(HERE))?).map_err(|diagnostics| {
-            tell(&diagnostics, out);
-            Failure::told()
-        })
+        playbook::read_inventory(&text_of(file, Path::new(HERE))?).map_err(Failure::bad_text)
     }
 }
 

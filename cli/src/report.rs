@@ -1,6 +1,10 @@
 //! `--report FORMAT=FILE`: opened before the run begins, written when it is over.
 
-use crate::{failure::Failure, out::Out};
+use crate::{
+    failure::Failure,
+    out::Out,
+    stream::{self, Stream},
+};
 use engine::{
     local::reading,
     report::{
@@ -93,7 +97,7 @@ impl Report {
         };
         match self.target {
             Target::Stdout => out.print(&text),
-            Target::Direct(mut file) => file.write_all(text.as_bytes()).map_err(cannot),
+            Target::Direct(file) => Stream::new().write(&file, text.as_bytes()).map_err(cannot),
             Target::Beside(mut file, path) => {
                 file.write_all(text.as_bytes()).map_err(cannot)?;
                 file.as_file().sync_all().map_err(cannot)?;
@@ -115,9 +119,7 @@ impl Target {
         };
         match path.metadata() {
             Ok(found) if found.is_dir() => Err(cannot(std::io::ErrorKind::IsADirectory.into())),
-            Ok(found) if !found.is_file() => {
-                File::options().write(true).open(path).map(Self::Direct).map_err(cannot)
-            }
+            Ok(found) if !found.is_file() => stream::open(path).map(Self::Direct).map_err(cannot),
             Ok(_) | Err(_) => {
                 // Through a link to where the file really is, or the link would be replaced.
                 let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());

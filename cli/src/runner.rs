@@ -10,6 +10,7 @@ use crate::{
     report::Report,
     services::{self, Workers},
     signals::{self, UnderWay},
+    stream::{self, STDERR},
     watch::{View, Watch},
 };
 use clap::Args;
@@ -125,6 +126,7 @@ impl Run {
         let mut asker = Prompt { manner, screen: watch.screen(), out: *out };
         let mut reporters = vec![watch.reporter()];
         let Stage { runtime, signals, under_way } = self.stage;
+        stream::set_over(false);
         let ended = runtime.block_on(execute(Setup {
             plan: &self.plan,
             services: Arc::clone(&services),
@@ -141,13 +143,12 @@ impl Run {
             faults,
         }));
         drop(under_way);
+        stream::set_over(true);
         // What lives in it has ended with the run, unless that was given up; a folder that stays hurts nobody.
         if ended.as_ref().is_ok_and(|end| !end.aborted) {
             let _stays = std::fs::remove_dir_all(&self.scratch);
         }
-        let summary = watch
-            .finish()
-            .ok_or_else(|| Failure::environment("the display of the run failed; its history is complete"))?;
+        let (summary, shown) = watch.finish();
         let end = ended?;
         let undoes = self.dead.is_some_and(|dead| dead.purpose == Purpose::Undo);
         let code = match undoes && end.leftovers.is_clean() && !end.aborted {
@@ -155,7 +156,8 @@ impl Run {
             true => 0,
             false => end.exit_code(),
         };
-        let closing = Closing { reports: outputs.reports, stdout_is_free: outputs.stdout_is_free };
+        let shown = shown && !STDERR.is_given_up();
+        let closing = Closing { reports: outputs.reports, stdout_is_free: outputs.stdout_is_free, shown };
         close(&summary, closing, code, out)
     }
 
@@ -177,11 +179,13 @@ impl Run {
 struct Closing {
     reports: Vec<Report>,
     stdout_is_free: bool,
+    /// Whether all that was told meanwhile was read.
+    shown: bool,
 }
 
 /// Writes the reports and the closing block, and gives the exit code.
 fn close(summary: &Summary, outputs: Closing, code: u8, out: &Out) -> Result<u8, Failure> {
-    let Closing { reports, stdout_is_free } = outputs;
+    let Closing { reports, stdout_is_free, shown } = outputs;
     let mut code = code;
     let mut written = Vec::new();
     for report in reports {
@@ -206,11 +210,16 @@ fn close(summary: &Summary, outputs: Closing, code: u8, out: &Out) -> Result<u8,
         (false, _) => Evidence::Some,
     };
     let options = Options { style, evidence, reports: &written };
-    let block = end::block(summary, &options);
-    if stdout_is_free {
-        out.print_lines(&block)?;
-    } else {
+    let mut block = end::block(summary, &options);
+    if !shown {
+        block.push(format!("not all that was told was read; all of it: shakedown runs show {}", summary.run));
+    }
+    if !stdout_is_free {
         out.tell_lines(&block);
+    } else if let Err(unread) = out.print_lines(&block) {
+        // How the run ended says more than that nobody could be told.
+        let failed = unread.print(out);
+        code = if code == 0 { failed } else { code };
     }
     Ok(code)
 }

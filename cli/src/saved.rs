@@ -9,7 +9,7 @@ use crate::{
 use engine::{
     Registry,
     local::{reading, run_info},
-    plan::{Forecast, Inputs, PLAN_VERSION, Plan, PlannedStep, drift},
+    plan::{Forecast, Inputs, PLAN_VERSION, Plan, PlannedStep, checksum, drift},
     report::escape,
     step::{Probe, Prospect, RunInfo},
 };
@@ -25,6 +25,14 @@ const FORM: &str = "shakedown plan";
 const MAX: u64 = 512 << 20;
 /// The version of this program: another one may read the same playbook in another way.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+
+/// What stands for the checksum in what it is of.
+const NO_SUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The checksum over the whole file.
+fn sum(text: &str) -> String {
+    checksum(text.as_bytes())
+}
 
 /// A plan as it was kept. It holds marks of secrets, never what they are.
 #[derive(Debug)]
@@ -74,21 +82,24 @@ impl Target {
             |error: &dyn std::fmt::Display| Failure::environment(format!("cannot write `{shown}`: {error}"));
         let saved = json!({
             "form": FORM,
+            "sum": NO_SUM,
             "schema_version": PLAN_VERSION,
             "program": PROGRAM,
             "probed": probed,
             "totals": plan.totals(),
             "plan": plan,
         });
-        let mut text = serde_json::to_vec_pretty(&saved).map_err(|error| cannot(&error))?;
-        text.push(b'\n');
+        let text = engine::report::json::pretty(&saved);
+        let text = text.replacen(NO_SUM, &sum(&text), 1);
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // A temporary file has mode 0600 from its first moment.
         let mut file = tempfile::Builder::new()
             .prefix(".shakedown-plan-")
             .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))
             .map_err(|error| cannot(&error))?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(|error| cannot(&error))?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(|error| cannot(&error))?;
         let done = match self.replaces {
             true => file.persist(&self.path),
             // Whoever made a file there meanwhile keeps it.
@@ -142,7 +153,7 @@ pub(crate) fn renewed(file: &Path, registry: &Registry, out: &Out) -> Result<Pla
         outside: services::outside(&dir),
         inventory: then.inventory.clone(),
     };
-    let playbook = playbook::read(source, &dir, registry, &hosts.read(out)?, out)?;
+    let playbook = playbook::read(source, &dir, registry, &hosts.read()?, out)?;
     let compared = playbook::plan(&playbook, &inputs(same), registry, out)?;
     let lines = drift(then, &compared);
     if !lines.is_empty() {
@@ -178,6 +189,13 @@ fn load(file: &Path) -> Result<Saved, Failure> {
     if value.get("schema_version").and_then(Value::as_u64) != Some(u64::from(PLAN_VERSION)) {
         let found = value.get("schema_version").cloned().unwrap_or_default();
         return Err(no_plan(&format!("expected version {PLAN_VERSION} of its form, found {found}")));
+    }
+    let kept = value.get("sum").and_then(Value::as_str).filter(|sum| sum.len() == NO_SUM.len());
+    let kept = kept.ok_or_else(|| no_plan("expected its checksum, `sum`"))?;
+    if kept != sum(&String::from_utf8_lossy(&bytes).replacen(kept, NO_SUM, 1)) {
+        return Err(Failure::invalid(format!("the plan `{shown}` was changed since it was written")).hint(
+            "nothing was changed; make the plan anew and read it: shakedown plan PLAYBOOK --out FILE",
+        ));
     }
     let plan = value.get_mut("plan").map(Value::take).unwrap_or_default();
     Ok(Saved {

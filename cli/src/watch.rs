@@ -1,5 +1,6 @@
 //! Those who watch a run work on a thread of their own: a slow terminal or a full pipe never holds up a step.
 
+use crate::stream::PATIENCE;
 use engine::{
     event::{Progress, Record, Reporter},
     report::Summary,
@@ -7,16 +8,20 @@ use engine::{
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often what moves on a screen is drawn again.
 const TICK: Duration = Duration::from_millis(120);
+/// How often it is looked whether all is shown: a moment, for it mostly is.
+const LOOK: Duration = Duration::from_millis(2);
+/// How much later than a stream the views are given up.
+const LATER: Duration = Duration::from_secs(5);
 /// Progress beyond this many unread messages is dropped: the next one says more.
 const UNREAD: usize = 256;
 
@@ -48,7 +53,11 @@ enum Message {
 pub(crate) struct Watch {
     sender: Sender<Message>,
     unread: Arc<AtomicUsize>,
-    thread: JoinHandle<Summary>,
+    /// How many messages the views have taken.
+    taken: Arc<AtomicUsize>,
+    /// What is known of the run, also where the views do not follow.
+    known: Arc<Mutex<Summary>>,
+    thread: JoinHandle<()>,
 }
 
 /// Lets a question have the screen.
@@ -58,6 +67,7 @@ pub(crate) struct Screen(Sender<Message>);
 struct Messenger {
     sender: Sender<Message>,
     unread: Arc<AtomicUsize>,
+    known: Arc<Mutex<Summary>>,
 }
 
 impl Watch {
@@ -68,25 +78,44 @@ impl Watch {
     pub(crate) fn start(summary: Summary, views: Vec<Box<dyn View>>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let unread = Arc::new(AtomicUsize::new(0));
-        let read = unread.clone();
-        let work = move || watch(summary, views, &receiver, &read);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let known = Arc::new(Mutex::new(summary.clone()));
+        let (read, seen) = (unread.clone(), taken.clone());
+        let work = move || watch(summary, views, &receiver, &read, &seen);
         let thread = thread::Builder::new().name("watch".into()).spawn(work)?;
-        Ok(Self { sender, unread, thread })
+        Ok(Self { sender, unread, taken, known, thread })
     }
 
     /// What the executor tells.
     pub(crate) fn reporter(&self) -> Box<dyn Reporter> {
-        Box::new(Messenger { sender: self.sender.clone(), unread: self.unread.clone() })
+        let (sender, unread, known) = (self.sender.clone(), self.unread.clone(), self.known.clone());
+        Box::new(Messenger { sender, unread, known })
     }
 
     pub(crate) fn screen(&self) -> Screen {
         Screen(self.sender.clone())
     }
 
-    /// Waits until everything is shown and written. Gives nothing only if a view panicked, which it has told.
-    pub(crate) fn finish(self) -> Option<Summary> {
+    /// Waits until everything is shown and written, as long as that goes on; gives what is known of the run, and whether all of
+    /// it was shown.
+    pub(crate) fn finish(self) -> (Summary, bool) {
         let _gone = self.sender.send(Message::End);
-        self.thread.join().ok()
+        let mut last = (self.taken.load(Ordering::Relaxed), Instant::now());
+        while !self.thread.is_finished() {
+            let taken = self.taken.load(Ordering::Relaxed);
+            if taken != last.0 {
+                last = (taken, Instant::now());
+            }
+            // A terminal that is stopped holds the thread for good.
+            if last.1.elapsed() > PATIENCE + LATER {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        let shown = self.thread.is_finished() && self.thread.join().is_ok();
+        let mut summary = locked(&self.known).clone();
+        summary.count();
+        (summary, shown)
     }
 }
 
@@ -106,6 +135,7 @@ impl Screen {
 
 impl Reporter for Messenger {
     fn event(&mut self, record: &Record) {
+        locked(&self.known).apply(record);
         let _gone = self.sender.send(Message::Event(Box::new(record.clone())));
     }
 
@@ -118,13 +148,19 @@ impl Reporter for Messenger {
     }
 }
 
+fn locked(summary: &Mutex<Summary>) -> MutexGuard<'_, Summary> {
+    summary.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn watch(
     mut summary: Summary,
     mut views: Vec<Box<dyn View>>,
     receiver: &Receiver<Message>,
     unread: &AtomicUsize,
-) -> Summary {
+    taken: &AtomicUsize,
+) {
     loop {
+        taken.fetch_add(1, Ordering::Relaxed);
         match receiver.recv_timeout(TICK) {
             Ok(Message::Event(record)) => {
                 summary.apply(&record);
@@ -142,8 +178,7 @@ fn watch(
             Err(RecvTimeoutError::Timeout) => views.iter_mut().for_each(|view| view.tick()),
             Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
                 views.iter_mut().for_each(|view| view.end());
-                summary.count();
-                return summary;
+                return;
             }
         }
     }

@@ -47,6 +47,15 @@ fn marks(folders: &Folders) -> Vec<String> {
     names
 }
 
+/// A plan as another program would have written it.
+fn signed(plan: &Value) -> String {
+    let none = "0".repeat(64);
+    let mut plan = plan.clone();
+    plan["sum"] = none.clone().into();
+    let text = plan.to_string();
+    text.replacen(&none, &engine::plan::checksum(text.as_bytes()), 1)
+}
+
 fn kept() -> Folders {
     let folders = folders(MARK);
     write(&folders, "config.json", r#"{ "ending": "mark", "password": "topsecret" }"#);
@@ -230,21 +239,45 @@ fn a_plan_of_another_program_is_refused() {
     let text = std::fs::read_to_string(folders.path("a.plan")).expect("the plan");
     let mut plan: Value = serde_json::from_str(&text).expect("JSON");
     plan["program"] = "0.0.1-other".into();
-    write(&folders, "b.plan", &plan.to_string());
+    write(&folders, "b.plan", &signed(&plan));
     let text = expect(&folders.run(&["run", "--plan", "b.plan"]), 3);
     assert!(text.contains("shakedown: 0.0.1-other -> "), "{text}");
     plan["plan"]["steps"][0]["body"]["kind"] = "teleport".into();
-    write(&folders, "b.plan", &plan.to_string());
+    write(&folders, "b.plan", &signed(&plan));
     let text = expect(&folders.run(&["run", "--plan", "b.plan"]), 3);
     assert!(text.contains("the step type `teleport` does not exist"), "{text}");
     plan["schema_version"] = 99.into();
-    write(&folders, "b.plan", &plan.to_string());
+    write(&folders, "b.plan", &signed(&plan));
     expect(&folders.run(&["run", "--plan", "b.plan"]), 3);
     for not_a_plan in ["", "[]", "{}", "{ \"form\": \"shakedown plan\", \"schema_version\": 1, \"plan\": 1 }"]
     {
         write(&folders, "b.plan", not_a_plan);
         let text = expect(&folders.run(&["run", "--plan", "b.plan"]), 3);
         assert!(text.contains("holds no plan"), "{text}");
+    }
+    assert_eq!(marks(&folders), Vec::<String>::new());
+}
+
+#[test]
+fn a_plan_that_was_written_in_is_refused_wherever_that_was() {
+    let folders = kept();
+    let text = std::fs::read_to_string(folders.path("a.plan")).expect("the plan");
+    expect(&folders.run(&["plan", "test.yaml", "--out", "a.plan"]), 0);
+    let plan: Value = serde_json::from_str(&text).expect("JSON");
+    let mut changed = Vec::new();
+    for place in
+        ["/totals", "/probed", "/plan/run/id", "/plan/steps/0/description/title", "/plan/steps/0/at/line"]
+    {
+        let mut other = plan.clone();
+        *other.pointer_mut(place).unwrap_or_else(|| panic!("no `{place}`")) = "another".into();
+        changed.push(other.to_string());
+    }
+    // As it is shown, with other blanks, is another text, too.
+    changed.push(text.replacen("\n", "", 1));
+    for text in changed {
+        write(&folders, "b.plan", &text);
+        let said = expect(&folders.run(&["run", "--plan", "b.plan"]), 3);
+        assert!(said.contains("was changed since it was written"), "{said}");
     }
     assert_eq!(marks(&folders), Vec::<String>::new());
 }
@@ -336,4 +369,29 @@ monitor: { e: { command: { run: ["true"], reads: true } } }
     assert!(text.contains("it needs `b`, which failed"), "{text}");
     assert!(text.contains(&format!("planned 5, ran {}", counts["ran"])), "{text}");
     assert!(Path::new(&folders.path("r.json")).exists());
+}
+
+#[test]
+fn a_program_that_asked_for_json_is_told_the_mistakes_in_json() {
+    let cases = [
+        ("name: x\nprecheck: { a: { dsk: { path: / } } }\n", "dsk"),
+        (
+            "name: x\nprecheck: { a: { disk: { path: \"${{ params.p }}\" } } }\nparams: { p: { type: string } }\n",
+            "`p`",
+        ),
+        (
+            "name: x\nvars: { v: \"${{ load('none.json') }}\" }\nprecheck: { a: { when: vars.v == 1, disk: { path: / } } }\n",
+            "none.json",
+        ),
+    ];
+    for (playbook, expected) in cases {
+        let folders = folders(playbook);
+        let output = folders.run(&["plan", "test.yaml", "--format", "json"]);
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        let found = json(&output);
+        assert_eq!(found[0]["severity"], "error", "{found}");
+        assert!(found[0]["message"].as_str().is_some_and(|words| words.contains(expected)), "{found}");
+    }
+    let output = Folders::new().run(&["plan", "none.yaml", "--format", "json"]);
+    assert_eq!((output.status.code(), json(&output)[0]["severity"].as_str()), (Some(3), Some("error")));
 }

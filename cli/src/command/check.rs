@@ -51,7 +51,7 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(args: &CheckArgs, out: &Out) -> Result<u8, Failure> {
     let registry = steps::builtin();
-    let inventory = args.hosts.read(out)?;
+    let inventory = args.hosts.read()?;
     let mut unreadable = false;
     let mut checked = Vec::new();
     for given in &args.playbooks {
@@ -114,7 +114,7 @@ fn print_json(checked: &[Checked], out: &Out) -> Result<(), Failure> {
             all.extend(list);
         }
     }
-    out.print(&format!("{:#}\n", Value::Array(all)))
+    out.print(&engine::report::json::pretty(&all))
 }
 
 fn print_text(checked: &[Checked], strict: bool, out: &Out) -> Result<(), Failure> {

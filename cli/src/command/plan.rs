@@ -59,10 +59,16 @@ enum Form {
     Mermaid,
 }
 
+impl PlanArgs {
+    pub(crate) fn wants_json(&self) -> bool {
+        self.format == Form::Json
+    }
+}
+
 pub(crate) fn run(args: &PlanArgs, out: &Out) -> Result<u8, Failure> {
     let target = args.out.as_deref().map(Target::new).transpose()?;
     let registry = steps::builtin();
-    let playbook = playbook::read(&args.playbook, Path::new(HERE), &registry, &args.hosts.read(out)?, out)?;
+    let playbook = playbook::read(&args.playbook, Path::new(HERE), &registry, &args.hosts.read()?, out)?;
     let dir = services::working_dir()?;
     let inputs = Inputs {
         params: args.params.values()?,

@@ -83,7 +83,7 @@ fn refuse_a_change(plan: &Plan, out: &Out) -> Result<(), Failure> {
         return Ok(());
     }
     let hosts = HostArgs { file: plan.inventory.clone() };
-    let playbook = playbook::read(name, Path::new(&plan.run.dir), &registry, &hosts.read(out)?, out)?;
+    let playbook = playbook::read(name, Path::new(&plan.run.dir), &registry, &hosts.read()?, out)?;
     let inputs = Inputs {
         params: plan.params.clone(),
         run: plan.run.clone(),

@@ -116,7 +116,7 @@ pub(crate) fn run(args: &RunArgs, out: &Out) -> Result<u8, Failure> {
 
 fn new_plan(args: &RunArgs, registry: &Registry, out: &Out) -> Result<Plan, Failure> {
     let given = args.playbook.as_deref().unwrap_or_default();
-    let playbook = playbook::read(given, Path::new(HERE), registry, &args.hosts.read(out)?, out)?;
+    let playbook = playbook::read(given, Path::new(HERE), registry, &args.hosts.read()?, out)?;
     let dir = services::working_dir()?;
     let inputs = Inputs {
         params: args.params.values()?,

@@ -63,6 +63,12 @@ fn age(text: &str) -> Result<Duration, String> {
     text.parse::<Millis>().map(Millis::duration).map_err(|error| error.to_string())
 }
 
+impl RunsArgs {
+    pub(crate) fn wants_json(&self) -> bool {
+        self.action.is_none() && self.format == Format::Json
+    }
+}
+
 pub(crate) fn run(args: &RunsArgs, out: &Out) -> Result<u8, Failure> {
     let dir = state::dir(args.state_dir.as_ref())?;
     let store = match &args.action {
@@ -171,7 +177,7 @@ fn to_json(rows: &[RunRow]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", serde_json::Value::from(list))
+    engine::report::json::pretty(&list)
 }
 
 fn table(rows: &[RunRow], style: Style) -> Vec<String> {

@@ -48,6 +48,12 @@ use std::collections::BTreeMap;
 /// The version of the plan's JSON form.
 pub const PLAN_VERSION: u32 = 1;
 
+/// The SHA-256, in hex.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
 /// Everything a run will do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
@@ -253,7 +259,7 @@ impl Plan {
             steps,
         };
         let bytes = serde_json::to_vec(&content).unwrap_or_default();
-        Sha256::digest(&bytes).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+        checksum(&bytes)
     }
 }
 

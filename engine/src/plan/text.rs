@@ -47,11 +47,8 @@ pub struct Document<'a> {
 /// The plan as JSON, with a newline at its end.
 #[must_use]
 pub fn json(plan: &Plan) -> String {
-    // A plan holds text, numbers, lists and maps with text as keys: nothing that JSON cannot say.
     let document = Document { schema_version: PLAN_VERSION, totals: plan.totals(), plan };
-    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
-    text.push('\n');
-    text
+    crate::report::json::pretty(&document)
 }
 
 /// The JSON Schema of [`json`].

@@ -82,7 +82,7 @@ mod helpers {
     handlebars_helper!(duration: |value: Value| value.as_u64().map(|ms| Millis(ms).to_string()).unwrap_or_default());
     handlebars_helper!(bytes: |value: Value| value.as_u64().map(|n| Bytes(n).to_string()).unwrap_or_default());
     handlebars_helper!(cell: |text: str| text.replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" "));
-    handlebars_helper!(json: |value: Value| serde_json::to_string_pretty(&value).unwrap_or_default());
+    handlebars_helper!(json: |value: Value| crate::report::json::pretty(&value).trim_end().to_owned());
 }
 
 impl Template {
