@@ -43,7 +43,8 @@ impl ParamArgs {
 
 fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = path.display();
-    let text = reading::text(path, MAX_FILE).map_err(|error| Failure::unread(&shown.to_string(), &error))?;
+    let text =
+        reading::text_given(path, MAX_FILE).map_err(|error| Failure::unread(&shown.to_string(), &error))?;
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let value = match is_json {
         true => serde_json::from_str(&text).map_err(|error| error.to_string()),

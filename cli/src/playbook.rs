@@ -39,7 +39,7 @@ pub(crate) fn source(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
 pub(crate) fn text_of(given: &str, dir: &Path) -> Result<Arc<Source>, Failure> {
     let mut bytes = Vec::new();
     // One byte more than is allowed, so that the reader can tell that it is too large.
-    let read = reading::open(&dir.join(given))
+    let read = reading::open_given(&dir.join(given))
         .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|error| Failure::unread(given, &error))?;
     decode(given, bytes).map_err(Failure::bad_text)

@@ -139,7 +139,8 @@ fn read_template(path: &str) -> Result<String, Failure> {
     let most = engine::report::template::MAX_TEMPLATE as u64;
     let mut text = String::new();
     // One byte more than is allowed, so that the template itself can tell that it is too large.
-    let read = reading::open(Path::new(path)).and_then(|file| file.take(most + 1).read_to_string(&mut text));
+    let read =
+        reading::open_given(Path::new(path)).and_then(|file| file.take(most + 1).read_to_string(&mut text));
     read.map_err(|error| Failure::unread(path, &error))?;
     Ok(text)
 }

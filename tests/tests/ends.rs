@@ -138,6 +138,21 @@ fn a_template() {
     }
 }
 
+/// A shell's `<(…)` is held open by somebody who is there: that is read to its end.
+#[test]
+fn what_a_shell_gives_by_a_pipe_is_read() {
+    let folders = Folders::new();
+    let playbook = "name: it\nparams: { word: { type: string } }\nprecheck:\n  it: { command: { run: [test, \"${{ params.word }}\", \
+                    '=', given], reads: true } }\n";
+    let line = format!(
+        "exec \"$0\" run <(printf '%s' '{}') --params <(sleep 0.2; echo 'word: given')",
+        playbook.replace('\'', "'\\''")
+    );
+    let shakedown = binaries::shakedown().to_str().expect("a path");
+    let output = folders.command(Path::new("bash"), &["-c", &line, shakedown]).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn an_include() {
     each(

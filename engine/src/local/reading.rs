@@ -142,6 +142,20 @@ pub fn open(path: &Path) -> io::Result<Reading> {
     open_if(path, 0, unreadable)
 }
 
+/// Opens what a command line names: a file, or a pipe that whoever started this program holds open for it, as a shell does
+/// for `<(…)`. That is waited for, as any program would.
+///
+/// # Errors
+/// It is neither, or cannot be opened.
+pub fn open_given(path: &Path) -> io::Result<Reading> {
+    let is_held =
+        path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd");
+    match is_held && fs::metadata(path)?.file_type().is_fifo() {
+        true => Ok(Reading { file: File::open(path)?, path: path.to_owned() }),
+        false => open(path),
+    }
+}
+
 /// Opens a file that is no link.
 ///
 /// # Errors
@@ -189,8 +203,19 @@ pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`bytes`], or it is no UTF-8 text.
 pub fn text(path: &Path, most: u64) -> io::Result<String> {
-    let not_text = |_| io::Error::new(ErrorKind::InvalidData, "it is no UTF-8 text");
-    String::from_utf8(bytes(path, most)?).map_err(not_text)
+    utf8(bytes(path, most)?)
+}
+
+/// All of what a command line names, as text; see [`open_given`].
+///
+/// # Errors
+/// It is neither a file nor such a pipe, holds more than `most` bytes, cannot be read, or is no UTF-8 text.
+pub fn text_given(path: &Path, most: u64) -> io::Result<String> {
+    utf8(open_given(path)?.bytes(most)?)
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is no UTF-8 text"))
 }
 
 #[cfg(test)]
