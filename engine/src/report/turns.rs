@@ -12,8 +12,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// How many parts of blocks one rendering may go through.
+/// How many parts of blocks one rendering may go through, besides one for so many bytes of the report: to go over all of a long
+/// run once or twice is no mistake.
 const MAX_PARTS: u64 = 300_000;
+const BYTES_A_PART: u64 = 4;
 /// A value that a helper is given, or makes, may be as large as the report; such a part counts as one for so many bytes of it.
 const PART_BYTES: u64 = 1_024;
 /// The helper that counts.
@@ -41,7 +43,7 @@ impl Turns {
 
     /// A rendering of a report of so many bytes begins.
     pub(super) fn begin(&self, bytes: u64) {
-        self.0.left.store(MAX_PARTS, Ordering::Relaxed);
+        self.0.left.store(MAX_PARTS + bytes / BYTES_A_PART, Ordering::Relaxed);
         self.0.heavy.store(1 + bytes / PART_BYTES, Ordering::Relaxed);
     }
 
@@ -87,21 +89,43 @@ fn visit(template: &mut Template) {
     template.mapping.splice(0..0, counter.mapping);
 }
 
-/// How many helpers of an element may go over all of the report.
+/// How many helpers of an element may go over all of the report without writing it: what is written has a bound of its own.
 fn weight(element: &TemplateElement) -> usize {
     match element {
-        TemplateElement::HtmlExpression(call) | TemplateElement::Expression(call) => of_call(call),
-        TemplateElement::HelperBlock(call) => of_call(call),
+        TemplateElement::HtmlExpression(call) | TemplateElement::Expression(call) => {
+            within(call) + usize::from(compares(call))
+        }
+        TemplateElement::HelperBlock(call) => within(call) + usize::from(compares(call)),
         _ => 0,
     }
 }
 
-fn of_call(call: &HelperTemplate) -> usize {
-    let light =
-        matches!(&call.name, Parameter::Name(name) if matches!(name.as_str(), "each" | "if" | "unless"));
-    let nested = call.params.iter().chain(call.hash.values()).map(|param| match param {
-        Parameter::Subexpression(inner) => 1 + weight(&inner.element),
-        _ => 0,
+/// The same of what a helper is given.
+fn within(call: &HelperTemplate) -> usize {
+    let inner = call.params.iter().chain(call.hash.values()).filter_map(|param| match param {
+        Parameter::Subexpression(inner) => Some(inner.element.as_ref()),
+        _ => None,
     });
-    nested.sum::<usize>() + usize::from(!(light || call.params.is_empty() && call.hash.is_empty()))
+    let weights = inner.map(|element| match element {
+        TemplateElement::HtmlExpression(call) | TemplateElement::Expression(call) => {
+            let makes_text = is(call, &["json", "cell"]);
+            within(call) + usize::from(makes_text || compares(call))
+        }
+        other => weight(other),
+    });
+    weights.sum()
+}
+
+/// Whether it may compare large values: one of them is no text of the template.
+fn compares(call: &HelperTemplate) -> bool {
+    let light = [
+        "each", "if", "unless", "with", "lookup", "len", "not", "and", "or", "duration", "bytes", "cell",
+        "json",
+    ];
+    let bare = call.params.is_empty() && call.hash.is_empty();
+    !bare && !is(call, &light) && !call.params.iter().any(|param| matches!(param, Parameter::Literal(_)))
+}
+
+fn is(call: &HelperTemplate, names: &[&str]) -> bool {
+    matches!(&call.name, Parameter::Name(name) if names.contains(&name.as_str()))
 }
