@@ -376,7 +376,6 @@ fn a_written_undo_that_was_carried_out_before_ends_as_one() {
     exited(&stage.shakedown(&["recover", "--yes"]), 0);
     assert_eq!(stage.psql("SELECT * FROM codes"), "c|1");
     // Another's row under the key is none of it.
-    stage.psql("DELETE FROM codes");
     let ready = || stage.psql("SELECT count(*) FROM codes") == "0";
     let text = exited(
         &stage.run_while(&phases, ready, || drop(stage.psql("INSERT INTO codes VALUES ('c', 1.0)"))),
