@@ -47,9 +47,9 @@ pub(super) async fn started(manager: &Manager<'_>, before: &Facts) -> Result<Uni
     }
 }
 
-/// Whether the service does not say itself that it is ready.
+/// Whether the service does not say itself that it is ready. One whose main process has just ended is up for a moment more.
 fn is_silent(now: &Facts) -> bool {
-    matches!(now.text("Type"), "simple" | "exec" | "idle") && now.is_up() && now.number("MainPID") != 0
+    matches!(now.text("Type"), "simple" | "exec" | "idle") && now.is_up()
 }
 
 /// Its state, if it is up or has done its work; nothing while it is on its way down.
