@@ -136,7 +136,7 @@ impl HostArgs {
         self.file.as_ref().map(|file| dir.join(file).display().to_string())
     }
 
-    /// The inventory, or everything that is wrong with it, told on stderr.
+    /// The inventory, or everything that is wrong with it.
     pub(crate) fn read(&self) -> Result<Inventory, Failure> {
         let Some(file) = &self.file else { return Ok(Inventory::default()) };
         playbook::read_inventory(&text_of(file, Path::new(HERE))?).map_err(Failure::bad_text)

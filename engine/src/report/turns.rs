@@ -92,10 +92,9 @@ fn visit(template: &mut Template) {
 /// How many helpers of an element may go over all of the report without writing it: what is written has a bound of its own.
 fn weight(element: &TemplateElement) -> usize {
     match element {
-        TemplateElement::HtmlExpression(call) | TemplateElement::Expression(call) => {
-            within(call) + usize::from(compares(call))
-        }
-        TemplateElement::HelperBlock(call) => within(call) + usize::from(compares(call)),
+        TemplateElement::HtmlExpression(call)
+        | TemplateElement::Expression(call)
+        | TemplateElement::HelperBlock(call) => within(call) + usize::from(compares(call)),
         _ => 0,
     }
 }

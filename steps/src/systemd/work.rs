@@ -87,18 +87,18 @@ impl<'a> Work<'a> {
             }
             // One whose end goes wrong is at rest all the same, and was not failed before.
             match self.manager.one(name).await {
-                Ok(now) if now.has_failed() => {
-                    self.control("reset-failed", name).await;
-                    if now.has_remains() && !self.had_remains(name) {
-                        self.leave_remains(name);
-                    }
-                }
                 Ok(now) if now.is_up() => {
                     let state = now.unit().in_words();
                     self.leave("stop", name, &format!("it was stopped, and is {state} again"));
                 }
-                Ok(now) if now.has_remains() && !self.had_remains(name) => self.leave_remains(name),
-                Ok(_) => {}
+                Ok(now) => {
+                    if now.has_failed() {
+                        self.control("reset-failed", name).await;
+                    }
+                    if now.has_remains() && !self.had_remains(name) {
+                        self.leave_remains(name);
+                    }
+                }
                 Err(error) => self.leave("stop", name, &error.message),
             }
         }

@@ -122,22 +122,17 @@ impl<'a> Watching<'a> {
         not_yet.retain(|why| !why.is_empty());
         self.note([not_yet, vec![saw]].concat().join(", "));
         // Success wins when both hold: what was wanted has come true. A step that succeeds is no condition that holds.
-        let succeeds = match &self.params.succeed_when {
+        let wanted = match &self.params.succeed_when {
             Some(condition) => self.evaluate(condition, &names)?,
-            None => match &self.params.fail_when {
-                Some(fail_when) if self.evaluate(fail_when, &names)? => {
-                    return Err(self.failure(fail_when, &names));
-                }
-                _ => true,
-            },
+            None => false,
         };
-        if !succeeds
+        if !wanted
             && let Some(fail_when) = &self.params.fail_when
             && self.evaluate(fail_when, &names)?
         {
             return Err(self.failure(fail_when, &names));
         }
-        Ok(self.has_been_stable(succeeds))
+        Ok(self.has_been_stable(wanted || self.params.succeed_when.is_none()))
     }
 
     fn has_been_stable(&mut self, holds: bool) -> bool {
